@@ -1,0 +1,1 @@
+"""Reading a host: a record in, facts out."""
