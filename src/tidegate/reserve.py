@@ -2,30 +2,351 @@
 
 One row a holder, each with its reason. Pure arithmetic over plain inputs: the same sum is printed by `check`,
 applied by the guard and proved on the model. `host/load.py` makes the inputs from a host.
+
+Bounds are never guessed downwards: where an input is missing, its row has no bound (`pages` None).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidegate import frames
+from tidegate.drivers import Driver, Failure, Refill, Refiller
+from tidegate.result import Condition, Reserve, Row, ZoneLevels
+from tidegate.units import KIB, bytes_to_pages
+from tidegate.watermarks import (
+    Zone,
+    atomic_floor,
+    band,
+    exclusive,
+    lowmem_reserve,
+    normal_index,
+    serves_kernel,
+    wmark_high,
+    wmark_min,
+)
+
+__all__ = ["Connection", "Machine", "Other", "Pool", "Ring", "Zone", "reserve", "rows_of"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Zone:
-    """One zone as /proc/zoneinfo shows it, in pages."""
+class Machine:
+    """What the sum needs to know of the machine itself."""
 
-    node: int
-    name: str
-    free: int
-    boost: int
-    min: int  # WMARK_MIN without the boost... as zoneinfo prints it
-    low: int
-    high: int
-    promo: int | None
-    spanned: int
-    present: int
-    managed: int
-    cma: int | None
-    free_cma: int
-    protection: tuple[int, ...]  # lowmem_reserve by highest zone of the request
-    pcp: int  # pages on per-CPU lists
-    highatomic: int | None = None
+    zones: tuple[Zone, ...]
+    page_bytes: int = 4096
+    cpus: int | None = 1
+    kernel: tuple[int, int, int] | None = None
+    skb_defer_max: int | None = None  # 0: consumed skbs are freed at once; None: not read
+    high_order_alloc_disable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One connection of a block user, in the kernel's numbers: sk_sndbuf is twice what SO_SNDBUF asked."""
+
+    user: str
+    label: str
+    transport: str  # a value of host.facts.Transport
+    flagged: bool  # the transport calls sk_set_memalloc on it
+    sndbuf_bytes: int | None  # most that sk_sndbuf can become; None: no bound known
+    rcvbuf_bytes: int | None  # most that sk_rcvbuf can become
+    capped: bool  # both are locked, so they are what they are now
+    requests: int | None = None  # most requests in flight on this connection
+    request_bytes: int | None = None  # largest request
+    reads: bool = True
+    measured: bool = True
+    why: str = ""  # where the buffer sizes come from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ring:
+    """The receive rings of one NIC."""
+
+    nic: str
+    driver_name: str
+    driver: Driver | None  # None: the driver is not in the table
+    slots: int | None  # per queue, as set now
+    queues: int | None
+    mtu: int | None = 1500
+    xdp: bool = False  # a native XDP program is attached
+    users: tuple[str, ...] = ()  # block users whose packets it carries
+    gro: bool = True
+    measured: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """A shared pool that traffic of others may fill and hold for long."""
+
+    holder: str
+    amount_bytes: int | None  # None: no bound known
+    why: str
+    factor: bool = True  # counted by truesize: one frame may keep a larger page from being freed
+    subject: str = ""
+    measured: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """Somebody else who reaches the pages of the reserve."""
+
+    holder: str
+    pages: int | None
+    why: str
+    subject: str = ""
+
+
+def connection_rows(connection: Connection, shape: str | None, page_bytes: int) -> list[Row]:
+    """What one connection may withdraw: transmit, receive queue, socket backlog."""
+    rows: list[Row] = []
+    measured = connection.measured
+    flag = "" if connection.flagged else "; not flagged SOCK_MEMALLOC: it takes ordinary pages"
+
+    def row(holder: str, amount_bytes: int | None, why: str) -> None:
+        pages = None if amount_bytes is None else bytes_to_pages(amount_bytes, page_bytes)
+        text = why + flag
+        rows.append(Row(holder=holder, pages=pages, why=text, subject=connection.user, measured=measured))
+
+    sent, why_sent = frames.transmit_bound(
+        connection.transport, connection.sndbuf_bytes, connection.requests, connection.request_bytes
+    )
+    row(f"transmit of {connection.label}", sent, f"{why_sent}; {connection.why}")
+    asked, why_asked = frames.receive_by_requests(
+        connection.transport, connection.requests, connection.request_bytes, connection.reads, shape
+    )
+    queue, backlog = frames.receive_bound(connection.rcvbuf_bytes, connection.sndbuf_bytes)
+    whole = None if queue is None or backlog is None else queue + backlog
+    if asked is not None and (whole is None or asked < whole):
+        row(f"receive of {connection.label}", asked, why_asked)
+    else:
+        row(f"receive queue of {connection.label}", queue, f"sk_rcvbuf; {connection.why}")
+        text = (
+            "socket backlog while the sender holds the lock: 2*rcvbuf + sndbuf/2 + 64 KiB (tcp_add_backlog)"
+        )
+        row(f"backlog of {connection.label}", backlog, text)
+    return rows
+
+
+def ring_bytes(ring: Ring, *, xdp: bool) -> int | None:
+    """Most that refilling this NIC's rings can take; None when ring or driver is not known."""
+    if ring.driver is None or ring.slots is None or ring.queues is None:
+        return None
+    if ring.driver.ring_permanent:
+        return 0
+    slot = ring.driver.slot_bytes
+    if xdp and ring.driver.slot_bytes_xdp is not None:
+        slot = ring.driver.slot_bytes_xdp
+    if ring.mtu is not None and ring.mtu > 1500:
+        slot = max(slot, frames.kmalloc_bytes(ring.mtu + frames.FRAME_OVERHEAD))
+    return ring.slots * ring.queues * slot
+
+
+def ring_row(ring: Ring, *, key_on: bool, xdp: bool, page_bytes: int) -> Row:
+    """The row of one NIC's rings: need when a block user rides on it, else one of the others."""
+    kind = "need" if ring.users else "others"
+    subject = ring.nic
+    holder = f"receive rings of {ring.nic} ({ring.driver_name or 'driver not known'})"
+    if ring.driver is None:
+        why = f"driver {ring.driver_name or '?'} is not in the table: what its refill does is not known"
+        return Row(holder=holder, pages=None, why=why, subject=subject, kind=kind, measured=False)
+    amount = ring_bytes(ring, xdp=xdp)
+    if amount is None:
+        why = "ring size or number of queues was not read"
+        return Row(holder=holder, pages=None, why=why, subject=subject, kind=kind, measured=False)
+    if ring.driver.ring_permanent:
+        why = "fixed buffers, copied from: the ring itself never asks for memory again"
+    elif ring.driver.refill is Refill.NEVER:
+        why = "the refill cannot use the reserve: these pages must be there above 3/8 of min"
+    elif ring.driver.refill is Refill.KEY and not key_on:
+        why, amount = "the refill uses the reserve only once a block connection is flagged, and none is", 0
+    else:
+        why = "every slot may be refilled from the reserve and stays until a packet hits it"
+    if amount and ring.driver.on_failure is not Failure.RECYCLE and ring.driver.refiller is Refiller.WORKER:
+        why += "; an empty ring is refilled by a worker that reclaims"
+    per_queue = f"{ring.queues} x {ring.slots} slots"
+    return Row(
+        holder=holder,
+        pages=bytes_to_pages(amount, page_bytes),
+        why=f"{per_queue}: {why}",
+        subject=subject,
+        kind=kind,
+        measured=ring.measured,
+    )
+
+
+def stack_rows(machine: Machine, page_bytes: int) -> list[Row]:
+    """What the network stack itself may hold of consumed packets."""
+    if machine.cpus is None:
+        why = "number of CPUs was not read"
+        return [
+            Row(holder="deferred skbs", pages=None, why=why, subject="net.core.skb_defer_max", measured=False)
+        ]
+    pages, measured = frames.deferred_pages(machine.cpus, machine.skb_defer_max, machine.kernel, page_bytes)
+    if pages == 0:
+        return []
+    why = "consumed TCP packets wait for the CPU that allocated them, unkicked below half the limit"
+    return [
+        Row(holder="deferred skbs", pages=pages, why=why, subject="net.core.skb_defer_max", measured=measured)
+    ]
+
+
+def physical_factor(machine: Machine, rings: tuple[Ring, ...]) -> tuple[int | None, str]:
+    """How many times its accounted size a parked packet may keep from being freed, and through which NIC."""
+    worst, through = 1, ""
+    for ring in rings:
+        if ring.driver is None:
+            return None, f"{ring.nic}: driver {ring.driver_name or '?'} is not in the table"
+        order0 = machine.high_order_alloc_disable is True and ring.driver.pinned_bytes_order0 is not None
+        sharers = ring.driver.sharers_order0 if order0 else ring.driver.sharers
+        if sharers > worst:
+            pinned = ring.driver.pinned_bytes_order0 if order0 else ring.driver.pinned_bytes
+            assert pinned is not None
+            worst, through = (
+                sharers,
+                f"{ring.nic}: {sharers} packets share {pinned // KIB} KiB ({ring.driver.name})",
+            )
+    return worst, through
+
+
+def pool_rows(machine: Machine, rings: tuple[Ring, ...], pools: tuple[Pool, ...]) -> list[Row]:
+    """What others may pin physically, a row a pool; never more than the machine has."""
+    factor, through = physical_factor(machine, rings)
+    managed = sum(zone.managed for zone in machine.zones) or None
+    rows = []
+    for pool in pools:
+        times = factor if pool.factor else 1
+        pages: int | None = None
+        why = pool.why
+        if pool.amount_bytes is not None and (times is not None or pool.amount_bytes == 0):
+            pages = bytes_to_pages(pool.amount_bytes * (times or 1), machine.page_bytes)
+            pages = pages if managed is None else min(pages, managed)
+        if pool.factor and (times is None or times > 1):
+            why += f"; physically x{times or '?'} ({through})"
+        rows.append(
+            Row(
+                holder=pool.holder, pages=pages, why=why, subject=pool.subject, kind="pin",
+                measured=pool.measured and pages is not None,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def rows_of(
+    machine: Machine,
+    connections: tuple[Connection, ...],
+    rings: tuple[Ring, ...],
+    pools: tuple[Pool, ...] = (),
+    others: tuple[Other, ...] = (),
+    *,
+    drop: bool = False,
+) -> tuple[Row, ...]:
+    """Every holder with its row. `drop`: as it would be with an XDP program on the rings of block users."""
+    page = machine.page_bytes
+    shapes = {
+        user: ring.driver.shape.value for ring in rings if ring.driver is not None for user in ring.users
+    }
+    key_on = any(connection.flagged for connection in connections)
+    rows: list[Row] = []
+    for connection in connections:
+        rows += connection_rows(connection, shapes.get(connection.user), page)
+    for ring in rings:
+        xdp = ring.xdp or (drop and bool(ring.users))
+        counts = ring.users or (ring.driver is not None and ring.driver.refill is not Refill.NEVER)
+        if counts:
+            rows.append(ring_row(ring, key_on=key_on, xdp=xdp, page_bytes=page))
+    if connections:
+        rows += stack_rows(machine, page)
+    rows += [
+        Row(holder=other.holder, pages=other.pages, why=other.why, subject=other.subject, kind="others")
+        for other in others
+    ]
+    rows += pool_rows(machine, rings, pools)
+    return tuple(rows)
+
+
+def total(rows: tuple[Row, ...], *kinds: str) -> int | None:
+    """Sum of the rows of these kinds; None when one of them has no bound."""
+    amounts = [row.pages for row in rows if row.kind in kinds]
+    return None if None in amounts else sum(pages for pages in amounts if pages is not None)
+
+
+def zone_levels(zone: Zone, index: int, cpus: int | None, page_bytes: int) -> ZoneLevels:
+    """One zone with its floors, as check reports it."""
+    return ZoneLevels(
+        node=zone.node,
+        name=zone.name,
+        managed=zone.managed,
+        free=zone.free,
+        boost=zone.boost,
+        min=zone.min,
+        low=zone.low,
+        high=zone.high,
+        floor=atomic_floor(zone, index) if serves_kernel(zone) else 0,
+        lowmem_reserve=lowmem_reserve(zone, index),
+        exclusive=exclusive(zone, index, cpus or 1, page_bytes),
+    )
+
+
+def room(zones: tuple[Zone, ...], index: int, *, high: bool) -> int:
+    """Pages between high (or min) and the atomic floor, over the zones that serve the kernel's requests."""
+    pages = 0
+    for zone in filter(serves_kernel, zones):
+        level = (wmark_high(zone) if high else wmark_min(zone)) + lowmem_reserve(zone, index)
+        pages += max(min(level, zone.managed) - atomic_floor(zone, index), 0)
+    return pages
+
+
+def conditions(
+    zones: tuple[Zone, ...], index: int, need: int | None, need_drop: int | None, pins: int | None
+) -> tuple[Condition, ...]:
+    """The two inequalities a plan can rest on."""
+    alone = None if need is None or pins is None else need + pins
+    above = room(zones, index, high=True) if zones else None
+    below = room(zones, index, high=False) if zones else None
+
+    def holds(left: int | None, right: int | None) -> bool | None:
+        return None if left is None or right is None else left <= right
+
+    return (
+        Condition(
+            id="settings_alone",
+            left_pages=alone,
+            right_pages=above,
+            holds=holds(alone, above),
+            text="what others can pin plus what block IO and rings take fits between high and 3/8 of min",
+        ),
+        Condition(
+            id="with_drop",
+            left_pages=need_drop,
+            right_pages=below,
+            holds=holds(need_drop, below),
+            text="with an early drop that closes at min: what block IO and rings take fits into 5/8 of min",
+        ),
+    )
+
+
+def reserve(
+    machine: Machine,
+    connections: tuple[Connection, ...],
+    rings: tuple[Ring, ...],
+    pools: tuple[Pool, ...] = (),
+    others: tuple[Other, ...] = (),
+) -> Reserve:
+    """The whole sum of a machine."""
+    rows = rows_of(machine, connections, rings, pools, others)
+    with_drop = rows_of(machine, connections, rings, pools, others, drop=True)
+    index = normal_index(machine.zones)
+    levels = tuple(zone_levels(zone, index, machine.cpus, machine.page_bytes) for zone in machine.zones)
+    need = total(rows, "need", "others")
+    pins = total(rows, "pin")
+    return Reserve(
+        page_bytes=machine.page_bytes,
+        need_pages=need,
+        exclusive_pages=sum(level.exclusive for level in levels) if levels else None,
+        band_pages=band(machine.zones, index, machine.kernel),
+        pin_pages=pins,
+        rows=rows,
+        zones=levels,
+        conditions=conditions(machine.zones, index, need, total(with_drop, "need", "others"), pins),
+    )
