@@ -1,11 +1,11 @@
 """The stable ids of settings, and the values that a finding and the plan must agree on.
 
-An id is the sysctl's own name where there is one. Ids of settings that belong to one user, device, peer, NIC or
-program carry its name behind a colon: `cap:swap /dev/nbd0`. A finding names ids in its cure, the plan makes
-settings with the same ids, `tidegate explain ID` prints what they are.
+An id is the sysctl's own name where there is one. Ids of settings that belong to one user, device, peer, NIC
+or program carry its name behind a colon: `cap:swap /dev/nbd0`. A finding names ids in its cure, the plan
+makes settings with the same ids, `tidegate explain ID` prints what they are.
 
-The `*_TARGET` values are those that no arithmetic of a host sizes: a finding is absent at them and the plan writes
-them, so that a host with its plan in force shows no finding that the plan could cure.
+The `*_TARGET` values are those that no arithmetic of a host sizes: a finding is absent at them and the plan
+writes them, so that a host with its plan in force shows no finding that the plan could cure.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ HIGH_ORDER_ALLOC_DISABLE_TARGET: Final = 1  # one page a fragment: what is charg
 SKB_DEFER_MAX_TARGET: Final = 0  # skbs go home at once (net/core/skbuff.c:skb_attempt_defer_free)
 WATERMARK_BOOST_TARGET: Final = 0  # no boost (mm/page_alloc.c:boost_watermark)
 PAGE_CLUSTER_TARGET: Final = 0  # one page a swap read: nothing behind a hole in the stream
-# The kernel's default is 4 MiB each for IPv4 and IPv6; 256 KiB hold four whole 64 KiB datagrams in the making.
+# The kernel's default is 4 MiB each for IPv4 and IPv6; 256 KiB hold four whole 64 KiB datagrams in the
+# making.
 IPFRAG_HIGH_THRESH_TARGET: Final = 256 * KIB
 IP6FRAG_HIGH_THRESH_TARGET: Final = 256 * KIB
 

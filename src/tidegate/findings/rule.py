@@ -1,8 +1,8 @@
 """What a finding's rule is: a question to a host with three answers, and what there is to say about it.
 
 A rule never guesses. It declares the topics its `absent` rests on (`needs`); when something in one of those
-topics could not be read, `absent` becomes `unknown` in `judge_rule`, for every rule in the same way. So missing
-input can turn `absent` into `unknown`, never `applies` or `unknown` into `absent`.
+topics could not be read, `absent` becomes `unknown` in `judge_rule`, for every rule in the same way. So
+missing input can turn `absent` into `unknown`, never `applies` or `unknown` into `absent`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ class Judgement:
     why: str  # one sentence in this host's terms
     subjects: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
-    severity: Severity | None = None  # when it differs from the rule's own on this host
+    # When it differs from the rule's own on this host; for unknown: the worst that it may be.
+    severity: Severity | None = None
     cure: Cure | None = None  # when it differs from the rule's own on this host
+    rests_on: frozenset[Topic] | None = None  # the topics this `absent` rests on, when fewer than the rule's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,8 @@ class Rule:
     id: str  # D1 .. D23, then words: kubelet-eviction, tcp-mem-full, ...
     title: str
     place: str  # ring, socket, path, daemon, host
-    severity: Severity
+    severity: Severity  # the worst it can be; a judgement may say less for one host
+    argument: str  # one line: why this severity
     shown: Shown
     needs: frozenset[Topic]
     judge: Callable[[Host, Reserve], Judgement]
@@ -42,6 +45,8 @@ class Rule:
     functions: tuple[str, ...]  # kernel functions and files
     reproduce: str
     sources: tuple[str, ...]
+    # What SAFE then rests on, where this applies to `{subjects}`; empty: made from the title.
+    condition: str = ""
 
 
 def absent(why: str, *evidence: Evidence) -> Judgement:
@@ -49,9 +54,11 @@ def absent(why: str, *evidence: Evidence) -> Judgement:
     return Judgement(state=State.ABSENT, why=why, evidence=evidence)
 
 
-def unknown(why: str, *evidence: Evidence, subjects: tuple[str, ...] = ()) -> Judgement:
-    """It cannot be told; `why` names what is missing."""
-    return Judgement(state=State.UNKNOWN, why=why, evidence=evidence, subjects=subjects)
+def unknown(
+    why: str, *evidence: Evidence, subjects: tuple[str, ...] = (), severity: Severity | None = None
+) -> Judgement:
+    """It cannot be told; `why` names what is missing, `severity` the worst that it may be."""
+    return Judgement(state=State.UNKNOWN, why=why, evidence=evidence, subjects=subjects, severity=severity)
 
 
 def applies(
@@ -71,7 +78,8 @@ def judge_rule(rule: Rule, host: Host, reserve: Reserve) -> Finding:
     """Ask one rule; `absent` becomes `unknown` where a gap lies in a topic that it needs."""
     answer = rule.judge(host, reserve)
     state, why, evidence = answer.state, answer.why, answer.evidence
-    holes = [gap for gap in host.gaps if gap.topic in rule.needs]
+    needs = rule.needs if answer.rests_on is None else answer.rests_on
+    holes = [gap for gap in host.gaps if gap.topic in needs]
     if state is State.ABSENT and holes:
         state = State.UNKNOWN
         why = f"{holes[0].path} is {holes[0].status}" + (f" and {len(holes) - 1} more" if holes[1:] else "")

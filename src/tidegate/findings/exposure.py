@@ -1,0 +1,190 @@
+"""Who stands in front of a rule, how bad it is for them, and one answer out of many.
+
+Severity follows from one question: can memory still be freed without the network? Anonymous memory of a host
+that swaps over the network cannot, so what stops the replies stops everything: `deadlock`. Where a mount or
+a disk rides on the network and swap does not, the OOM killer can still free anonymous memory: the same
+mechanism is a `stall`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from tidegate.findings.rule import Judgement, absent
+from tidegate.host.facts import BlockUser, Host, Transport, UserKind
+from tidegate.result import Cure, Evidence, Reserve, Severity, State, Topic
+from tidegate.setting_ids import MIN_FREE
+
+NO_SWAP = "no swap rides on it, so the OOM killer can still free anonymous memory: a stall, not a deadlock"
+NO_USERS = "no swap, disk or file system of this host rides on the network"
+
+# The kernel's callers of sk_set_memalloc; sunrpc only between swapon and swapoff (net/sunrpc/xprtsock.c).
+_FLAGGED = frozenset({Transport.NBD, Transport.ISCSI, Transport.NVME_TCP})
+
+_SEVERITIES = tuple(Severity)  # worst first
+_EVIDENCE_MAX = 12
+
+
+def swaps(user: BlockUser) -> bool:
+    """Anonymous memory goes through this user, itself or by something that stands on it."""
+    return user.swaps or user.kind in {UserKind.SWAP, UserKind.SWAPFILE}
+
+
+def graded(*users: BlockUser) -> Severity:
+    """`deadlock` where one of them carries swap, else `stall`."""
+    return Severity.DEADLOCK if any(map(swaps, users)) else Severity.STALL
+
+
+def graded_why(why: str, user: BlockUser) -> str:
+    """A sentence with the reason for its severity where that is not the rule's own."""
+    return why if swaps(user) else f"{why}; {NO_SWAP}"
+
+
+def flagged(user: BlockUser) -> bool:
+    """The kernel sets SOCK_MEMALLOC on this user's sockets."""
+    return user.transport in _FLAGGED or (user.transport is Transport.NFS and swaps(user))
+
+
+def on_the_wire(user: BlockUser) -> bool:
+    """Its packets leave the machine, as far as is known."""
+    if user.routes:
+        return any(not route.local for route in user.routes)
+    return user.server_local is not True
+
+
+def worse(one: Severity, other: Severity) -> Severity:
+    """The worse of two severities."""
+    return min(one, other, key=_SEVERITIES.index)
+
+
+def condition(reserve: Reserve, name: str) -> bool | None:
+    """Whether a condition of the sum holds; None when it cannot be told or is not there."""
+    return next((one.holds for one in reserve.conditions if one.id == name), None)
+
+
+def settings_alone(reserve: Reserve) -> bool | None:
+    """Foreign atomic intake cannot bring the zone down to 3/8 min: `high - 3/8 min` exceeds what others can
+    pin.
+    """
+    return condition(reserve, "settings_alone")
+
+
+def floor_evidence(reserve: Reserve) -> tuple[Evidence, ...]:
+    """The zones' floors, and the inequality that says whether foreign traffic reaches them."""
+    zones = [
+        Evidence(
+            source="proc/zoneinfo",
+            value=f"Node {zone.node}, zone {zone.name}: free {zone.free}, min {zone.min}, boost {zone.boost}",
+            meaning=f"GFP_ATOMIC stops at {zone.floor} pages",
+        )
+        for zone in reserve.zones
+        if zone.managed
+    ]
+    sums = [
+        Evidence(
+            source="proc/zoneinfo, proc/sys/net",
+            value=f"{_pages(one.left_pages)} against {_pages(one.right_pages)}",
+            meaning=one.text,
+        )
+        for one in reserve.conditions
+        if one.id == "settings_alone"
+    ]
+    return (*zones[:3], *sums)
+
+
+def user_evidence(user: BlockUser) -> tuple[Evidence, ...]:
+    """Where the user itself was read."""
+    found = [item for part in user.chain for item in part.evidence]
+    return tuple(found[:1])
+
+
+def sysctl_evidence(host: Host, name: str, meaning: str = "") -> Evidence:
+    """A sysctl with its file."""
+    value = host.sysctls.get(name)
+    return Evidence(source=sysctl_path(name), value="not read" if value is None else value, meaning=meaning)
+
+
+def sysctl_path(name: str) -> str:
+    """The file of a sysctl, as a record holds it."""
+    return "proc/sys/" + name.replace(".", "/")
+
+
+def over_users(
+    host: Host, ask: Callable[[BlockUser], Judgement], *, among: Iterable[BlockUser] | None = None, none: str
+) -> Judgement:
+    """Asks for each block user and makes one answer; `none` says why it is absent where nobody is
+    concerned.
+    """
+    if not host.users:
+        return replace(absent(NO_USERS), rests_on=frozenset({Topic.USERS}))
+    users = tuple(host.users if among is None else among)
+    if not users:
+        return replace(absent(none), severity=graded(*host.users))
+    answers = [_named(ask(user), user) for user in users]
+    return one_answer(answers, none=none)
+
+
+def one_answer(answers: Sequence[Judgement], *, none: str) -> Judgement:
+    """One answer out of several about the same rule.
+
+    What applies wins over what is unknown, unless the unknown part may be worse: then it cannot be told.
+    """
+    hits = [one for one in answers if one.state is State.APPLIES]
+    open_ = [one for one in answers if one.state is State.UNKNOWN]
+    if hits and not any(_rank(one) < min(map(_rank, hits)) for one in open_):
+        return _joined(hits)
+    if open_:
+        return _joined([*open_, *hits])
+    if not answers:
+        return absent(none)
+    merged = _joined(list(answers))
+    return replace(merged, why=answers[0].why or none, cure=None)
+
+
+def _rank(answer: Judgement) -> int:
+    return -1 if answer.severity is None else _SEVERITIES.index(answer.severity)
+
+
+def _named(answer: Judgement, user: BlockUser) -> Judgement:
+    subjects = answer.subjects or (user.name,)
+    return replace(answer, subjects=subjects, severity=answer.severity or graded(user))
+
+
+def _joined(answers: list[Judgement]) -> Judgement:
+    """Answers of one state, the first (worst) one speaking for all."""
+    state = answers[0].state
+    answers = sorted((one for one in answers if one.state is state), key=_rank) + [
+        one for one in answers if one.state is not state
+    ]
+    first = answers[0]
+    whys = list(dict.fromkeys(one.why for one in answers if one.state is state))
+    more = f" (and {len(whys) - 1} more like it)" if len(whys) > 1 else ""
+    return Judgement(
+        state=state,
+        why=first.why + more,
+        subjects=tuple(dict.fromkeys(name for one in answers for name in one.subjects)),
+        evidence=tuple(dict.fromkeys(item for one in answers for item in one.evidence))[:_EVIDENCE_MAX],
+        severity=first.severity,
+        cure=joined_cure([one.cure for one in answers if one.cure is not None]),
+    )
+
+
+def joined_cure(cures: Sequence[Cure]) -> Cure | None:
+    """All settings of several cures; curable only where each of them is."""
+    if not cures:
+        return None
+    return Cure(
+        settings=tuple(dict.fromkeys(name for cure in cures for name in cure.settings)),
+        curable=all(cure.curable for cure in cures),
+        instead=next((cure.instead for cure in cures if cure.instead), ""),
+    )
+
+
+def _pages(pages: int | None) -> str:
+    return "without bound" if pages is None else f"{pages:,} pages"
+
+
+def min_free_evidence(host: Host) -> Evidence:
+    """vm.min_free_kbytes with its file."""
+    return sysctl_evidence(host, MIN_FREE, "the size of the reserve in kB, of which 3/8 is exclusive")

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.findings import hosts
+
+from tidegate.findings import judge
+from tidegate.findings.verdict import Decision, decide
+from tidegate.host.facts import Host
+from tidegate.result import Gap, Reserve, Row, State, Topic, Verdict
+
+
+def decision(host: Host, reserve: Reserve) -> Decision:
+    return decide(host, reserve, judge(host, reserve))
+
+
+def state(host: Host, reserve: Reserve, rule: str) -> State:
+    return next(one.state for one in judge(host, reserve) if one.id == rule)
+
+
+def test_swap_over_virtio_with_nothing_done_is_at_risk() -> None:
+    said = decision(hosts.HOST, hosts.reserve())
+    assert said.verdict is Verdict.AT_RISK
+    assert "D1" in said.reason
+
+
+def test_no_network_user_is_safe_and_says_why() -> None:
+    said = decision(hosts.without_users(), hosts.reserve())
+    assert said.verdict is Verdict.SAFE
+    assert "rides on the network" in said.reason
+
+
+def test_no_user_seen_but_a_hole_where_users_are_read() -> None:
+    gap = Gap(path="proc/swaps", status="denied", topic=Topic.USERS)
+    said = decision(replace(hosts.without_users(), gaps=(gap,)), hosts.reserve())
+    assert said.verdict is Verdict.CANNOT_TELL
+    assert "proc/swaps" in said.reason
+
+
+def test_settings_that_hold_alone_end_d1() -> None:
+    assert state(hosts.HOST, hosts.reserve(kept=True), "D1") is State.ABSENT
+    assert state(hosts.HOST, hosts.reserve(kept=None), "D1") is State.UNKNOWN
+
+
+def test_an_unbounded_row_is_never_safe() -> None:
+    rows = (Row(holder="XFS", pages=None, why="nothing bounds its pusher", kind="others"),)
+    said = decision(hosts.HOST, hosts.reserve(kept=True, rows=rows))
+    assert said.verdict is Verdict.CANNOT_TELL
+    assert "XFS" in said.reason
+
+
+def test_a_local_server_is_at_risk_whatever_is_set() -> None:
+    host = hosts.with_user(server_local=True, routes=())
+    assert decision(host, hosts.reserve(kept=True)).verdict is Verdict.AT_RISK
