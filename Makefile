@@ -27,7 +27,7 @@ system-deps:
 
 docs:
 	@tools/set-up test
-	@tools/make-docs
+	@.venv/bin/python tools/make_docs.py
 
 lock:
 	@tools/make-lock

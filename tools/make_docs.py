@@ -1,0 +1,92 @@
+"""Writes the pages of docs/ that come from the code's own tables; with --check only says which are stale."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+MADE = "<!-- made by `make docs` from the code's own tables; edit those -->\n"
+
+
+def commands_page() -> str:
+    """Every command's help, as the program prints it on a terminal 96 columns wide."""
+    from tidegate.cli import COMMANDS
+
+    parts = [f"# Commands\n\n{MADE}\nThe same as `tidegate COMMAND --help`.\n"]
+    for words in (["--help"], *([name, "--help"] for name in COMMANDS)):
+        title = " ".join(["tidegate", *words[:-1]])
+        parts.append(f"## {title}\n\n```text\n{_printed(words).rstrip()}\n```\n")
+    return "\n".join(parts)
+
+
+def exit_codes_page() -> str:
+    """What each exit code means, and which one wins when a call has several results."""
+    from tidegate.cli.parser import EXIT_STATUS
+    from tidegate.errors import Exit, worst_exit
+
+    rows = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_STATUS.items())
+    order: list[Exit] = []
+    while len(order) < len(Exit):
+        order.append(worst_exit(set(Exit) - set(order)))
+    wins = " > ".join(str(int(code)) for code in order)
+    return f"""# Exit codes
+
+{MADE}
+The same for every command; `tidegate COMMAND --help` says what they mean there.
+
+| code | means |
+|---|---|
+{rows}
+
+Several results in one call: {wins}.
+
+Trouble is one line on stderr that begins with `tidegate:`. Bad input names the file, the place in it, what
+was found and what was expected. A traceback is shown only for an internal error, and only with `-v`.
+
+The codes 1 and 3 are answers, not failures: a script that wants to know only whether the program worked tests
+for 2, 5 and 6.
+"""
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands_page,
+    "exit-codes.md": exit_codes_page,
+}
+
+
+def _printed(words: list[str]) -> str:
+    from tidegate.cli import main
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main(words)
+    if code != 0:
+        raise SystemExit(f"tidegate {' '.join(words)} ended with {code}")
+    return out.getvalue()
+
+
+def main(words: list[str]) -> int:
+    """Writes the pages, or with --check compares them; 1 when one is stale."""
+    os.environ["COLUMNS"] = "96"
+    stale = []
+    for name, make in PAGES.items():
+        page, text = DOCS / name, make()
+        if page.is_file() and page.read_text() == text:
+            continue
+        stale.append(name)
+        if "--check" not in words:
+            page.write_text(text)
+            print(f"docs/{name} written")
+    if stale and "--check" in words:
+        print(f"stale: {', '.join(stale)}; make docs writes them anew")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
