@@ -291,3 +291,41 @@ class CheckResult:
     after: Verdict | None = None  # the verdict that would hold after the plan
     gaps: tuple[Gap, ...] = ()
     schema: str = field(default=CHECK_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleOfThumb:
+    """A published number for vm.min_free_kbytes, and whether it would have been enough on this host."""
+
+    name: str
+    source: str
+    min_free_kib: int | None
+    # settings_alone with this value: the host as it is, and with the plan's other settings in force.
+    holds_now: bool | None
+    holds_planned: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that `tidegate plan` says of one host: settings, and what would hold once they are in force."""
+
+    host: HostView
+    format: str  # the settings are those that this format can put in force; "all": whatever way there is
+    settings: tuple[Setting, ...]
+    before: Verdict
+    after: Verdict  # judged again on the host with the settings in force
+    reason: str  # one sentence: why `after`
+    fits: bool | None  # the sum fits within the share; None: it cannot be told
+    rests_on: str  # settings_alone, with_drop, or empty: no condition holds after the plan
+    conditions_before: tuple[Condition, ...]
+    conditions_after: tuple[Condition, ...]
+    cured: tuple[str, ...]  # ids of findings that the settings end
+    remains: tuple[str, ...]  # what no setting of this plan cures, and what to do instead
+    change: tuple[str, ...]  # what would have to change where the plan does not fit
+    cannot_hold: tuple[str, ...]  # settings that the format cannot put in force, and what stands in
+    accepted: tuple[Finding, ...]  # findings that somebody accepted; they still count
+    rules_of_thumb: tuple[RuleOfThumb, ...]
+    max_share_percent: float  # most of RAM that vm.min_free_kbytes may be raised to
+    share_percent: float | None  # what it is with the plan in force
+    dominant: str = ""  # the largest holder of the sum with the plan in force
+    schema: str = field(default=PLAN_SCHEMA)
