@@ -1,12 +1,16 @@
 """The page allocator's watermarks: from min_free_kbytes to every zone's, and back.
 
 Integer arithmetic as the kernel's, all of mm/page_alloc.c unless another file is named. Everything is in
-pages except where a name ends in `_kib`. Pure, standard library only.
+pages except where a name ends in `_kib`. Where kernels differ, the version says which: what is written here
+holds from 5.10 on. Pure, standard library only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from math import isqrt
 
 # enum zone_type in its order (include/linux/mmzone.h). A kernel has some of them; lowmem_reserve is indexed
 # by those.
@@ -38,6 +42,9 @@ class Zone:
     pcp: int  # pages on per-CPU lists; not part of `free`
     highatomic: int | None = None
     reclaimable: int | None = None  # zone_reclaimable_pages(): sum of nr_zone_{in,}active_{anon,file}
+
+
+Version = tuple[int, int, int]
 
 
 def wmark_min(zone: Zone) -> int:
@@ -72,9 +79,9 @@ def serves_kernel(zone: Zone) -> bool:
 
 def lowmem_reserve(zone: Zone, index: int) -> int:
     """What an ordinary request whose highest zone has this index must leave in the zone."""
-    if zone.name == "Normal" or not zone.protection:
-        return zone.protection[index] if index < len(zone.protection) else 0
-    return zone.protection[index] if index < len(zone.protection) else max(zone.protection)
+    if index < len(zone.protection):
+        return zone.protection[index]
+    return max(zone.protection, default=0)
 
 
 def atomic_floor(zone: Zone, index: int) -> int:
@@ -111,7 +118,7 @@ def exclusive(zone: Zone, index: int, cpus: int, page_bytes: int = 4096) -> int:
 _FREE_PAGES_COUNT = {(5, 4): 289, (5, 10): 233, (5, 15): 176, (6, 1): 124, (6, 6): 70, (6, 12): 9}
 
 
-def counts_unreclaimable_zones(kernel: tuple[int, int, int] | None) -> bool | None:
+def counts_unreclaimable_zones(kernel: Version | None) -> bool | None:
     """Does the throttle of direct reclaim count zones with free pages and none to reclaim; None: unknown."""
     if kernel is None or kernel[:2] >= (6, 18):
         return None
@@ -121,7 +128,7 @@ def counts_unreclaimable_zones(kernel: tuple[int, int, int] | None) -> bool | No
     return kernel[2] >= since if since is not None else None
 
 
-def _counted(zone: Zone, kernel: tuple[int, int, int] | None) -> bool | None:
+def _counted(zone: Zone, kernel: Version | None) -> bool | None:
     """Does allow_direct_reclaim() count this zone; None: cannot be told."""
     if zone.reclaimable:
         return True
@@ -131,7 +138,7 @@ def _counted(zone: Zone, kernel: tuple[int, int, int] | None) -> bool | None:
     return None if everything is None or zone.reclaimable is None else False
 
 
-def node_band(zones: tuple[Zone, ...], index: int, kernel: tuple[int, int, int] | None) -> int | None:
+def node_band(zones: tuple[Zone, ...], index: int, kernel: Version | None) -> int | None:
     """Free pages of one node between the throttle of user tasks in direct reclaim and the atomic floors.
 
     mm/vmscan.c:allow_direct_reclaim(): they sleep at `free <= sum(min + boost) / 2` over the zones up to
@@ -149,8 +156,216 @@ def node_band(zones: tuple[Zone, ...], index: int, kernel: tuple[int, int, int] 
     return marks // 2 - floors if marks else None
 
 
-def band(zones: tuple[Zone, ...], index: int, kernel: tuple[int, int, int] | None) -> int | None:
+def band(zones: tuple[Zone, ...], index: int, kernel: Version | None) -> int | None:
     """The narrowest band of all nodes; None when no zone is known."""
     nodes = dict.fromkeys(zone.node for zone in zones)
     bands = [node_band(tuple(zone for zone in zones if zone.node == node), index, kernel) for node in nodes]
     return min((pages for pages in bands if pages is not None), default=None)
+
+
+MOVABLE_IS_CAPPED = (6, 6)  # liuq, "fix min_free_kbytes calculation regarding ZONE_MOVABLE"
+MIN_FREE_CEILING_KIB = 262144  # of the computed default; 65536 before 5.8 (ee8eb9a5fe86)
+MIN_FREE_FLOOR_KIB = 128
+SWAP_CLUSTER_MAX = 32
+MIGRATE_PCPTYPES = 3
+# 96a5c186efff ("don't show protection in zone's ->lowmem_reserve[] for empty zone") and its revert, by
+# release.
+_EMPTY_ZONES_UNPROTECTED = ((6, 10, 0), (6, 12, 19)), ((6, 13, 0), (6, 13, 7))
+
+
+def pageblock_pages(hugepage_kib: int | None, page_bytes: int = 4096) -> int:
+    """pageblock_nr_pages: one PMD-sized huge page; 2 MiB where that was not read."""
+    return (hugepage_kib or 2048) * 1024 // page_bytes
+
+
+def _capped(zone: Zone, kernel: Version | None) -> bool:
+    """Zones whose min does not follow min_free_kbytes: is_highmem(), and ZONE_MOVABLE since 6.6."""
+    if zone.name == "Movable":
+        return kernel is None or kernel[:2] >= MOVABLE_IS_CAPPED
+    return zone.name == "HighMem"
+
+
+def setup_per_zone_wmarks(
+    zones: Sequence[Zone],
+    min_free_kib: int,
+    *,
+    scale_factor: int = 10,
+    page_bytes: int = 4096,
+    kernel: Version | None = None,
+) -> tuple[Zone, ...]:
+    """The zones with the watermarks that a write of this min_free_kbytes gives them; their boost is gone.
+
+    __setup_per_zone_wmarks(): the distance between the marks comes from the uncapped share, in 64 bits.
+    """
+    pages_min = min_free_kib * 1024 // page_bytes  # min_free_kbytes >> (PAGE_SHIFT - 10)
+    lowmem = sum(zone.managed for zone in zones if not _capped(zone, kernel))
+    made = []
+    for zone in zones:
+        share = pages_min * zone.managed // lowmem if lowmem else 0
+        least = share
+        if _capped(zone, kernel):
+            least = min(max(zone.managed // 1024, SWAP_CLUSTER_MAX), 128)
+        distance = max(share >> 2, zone.managed * scale_factor // 10000)
+        low, high, promo = least + distance, least + 2 * distance, least + 3 * distance
+        mark = None if zone.promo is None else promo
+        made.append(replace(zone, boost=0, min=least, low=low, high=high, promo=mark))
+    return tuple(made)
+
+
+def _empty_zones_unprotected(kernel: Version | None) -> bool:
+    return kernel is not None and any(first <= kernel < last for first, last in _EMPTY_ZONES_UNPROTECTED)
+
+
+def setup_per_zone_lowmem_reserve(
+    zones: Sequence[Zone], ratios: Sequence[int], kernel: Version | None = None
+) -> tuple[Zone, ...]:
+    """The zones with protection[] as vm.lowmem_reserve_ratio makes it, node by node.
+
+    `zones` must hold every zone of a node, empty ones too, in the order of /proc/zoneinfo.
+    """
+    made = []
+    for zone in zones:
+        node = [other for other in zones if other.node == zone.node]
+        at = next(place for place, other in enumerate(node) if other.name == zone.name)
+        ratio = ratios[at] if at < len(ratios) else 0
+        protection, above = [0] * len(node), 0
+        for place in range(at + 1, len(node)):
+            above += node[place].managed
+            clear = not ratio or not zone.managed or at == len(node) - 1
+            if _empty_zones_unprotected(kernel) and not node[place].managed:
+                clear = True
+            protection[place] = 0 if clear else above // ratio
+        made.append(replace(zone, protection=tuple(protection)))
+    return tuple(made)
+
+
+def nr_free_buffer_pages(zones: Sequence[Zone], *, at_boot: bool = False) -> int:
+    """Pages above the high watermark in the zones of GFP_USER; at boot there are no watermarks yet."""
+    return sum(max(zone.managed - (0 if at_boot else zone.high), 0) for zone in zones if serves_kernel(zone))
+
+
+def calculate_min_free_kbytes(zones: Sequence[Zone], page_bytes: int = 4096, *, at_boot: bool = True) -> int:
+    """The kernel's default, in kB, without transparent huge pages: sqrt(16 * lowmem kB), clamped."""
+    lowmem_kib = nr_free_buffer_pages(zones, at_boot=at_boot) * page_bytes // 1024
+    return min(max(isqrt(lowmem_kib * 16), MIN_FREE_FLOOR_KIB), MIN_FREE_CEILING_KIB)
+
+
+def khugepaged_recommended_kib(zones: Sequence[Zone], pageblock: int, page_bytes: int = 4096) -> int:
+    """What min_free_kbytes is raised to while transparent huge pages are on.
+
+    mm/khugepaged.c:set_recommended_min_free_kbytes(): two free pageblocks a zone, and one for each pair of
+    migrate types to fall back to; never more than 5 % of lowmem. A smaller value of the user is overridden.
+    """
+    populated = sum(1 for zone in zones if serves_kernel(zone) and zone.present)
+    recommended = pageblock * populated * (2 + MIGRATE_PCPTYPES * MIGRATE_PCPTYPES)
+    return min(recommended, nr_free_buffer_pages(zones) // 20) * page_bytes // 1024
+
+
+def in_force_kib(
+    zones: Sequence[Zone], wanted_kib: int, *, thp: bool, pageblock: int, page_bytes: int = 4096
+) -> int:
+    """What min_free_kbytes becomes when huge pages are switched or memory is plugged."""
+    return max(wanted_kib, khugepaged_recommended_kib(zones, pageblock, page_bytes)) if thp else wanted_kib
+
+
+def least_min_free_kib(need_pages: int, reached: Callable[[int], int], most_kib: int) -> int | None:
+    """The least min_free_kbytes at which `reached(kB)` is `need_pages` or more; None beyond `most_kib`.
+
+    The exact inverse of a forward sum that never falls as min_free_kbytes rises:
+    `reached(answer) >= need_pages` and `reached(answer - 1) < need_pages`.
+    """
+    if reached(0) >= need_pages:
+        return 0
+    if reached(most_kib) < need_pages:
+        return None
+    short, enough = 0, most_kib
+    while enough - short > 1:
+        middle = (short + enough) // 2
+        if reached(middle) >= need_pages:
+            enough = middle
+        else:
+            short = middle
+    return enough
+
+
+class Cause(StrEnum):
+    """Why a recorded watermark is not what the arithmetic gives for the recorded min_free_kbytes."""
+
+    SAME = "same"
+    ROUNDING = "rounding"  # a page or two
+    BOOST = "boost"  # watermark_boost lies on top of it
+    MANAGED_GREW = "managed pages grew"  # it was computed at boot, and memory was freed or plugged since
+    NOT_YET_APPLIED = "min_free_kbytes changed"  # the marks still are those of another value
+
+
+class Origin(StrEnum):
+    """Where a recorded min_free_kbytes comes from."""
+
+    DEFAULT = "kernel default"
+    THP = "recommendation for transparent huge pages"
+    USER = "set by the user"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One recorded watermark beside the computed one."""
+
+    node: int
+    zone: str
+    mark: str  # min, low, high, promo
+    recorded: int
+    computed: int
+    cause: Cause
+
+    @property
+    def relative(self) -> float:
+        """Size of the difference against the recorded value."""
+        return abs(self.recorded - self.computed) / max(self.recorded, 1)
+
+
+def origin(
+    zones: Sequence[Zone], min_free_kib: int, *, thp: bool, pageblock: int, page_bytes: int = 4096
+) -> Origin:
+    """Where this value comes from; a default computed before memory grew counts as one (within 2 %)."""
+    if thp and min_free_kib == khugepaged_recommended_kib(zones, pageblock, page_bytes):
+        return Origin.THP
+    computed = calculate_min_free_kbytes(zones, page_bytes)
+    return Origin.DEFAULT if abs(min_free_kib - computed) * 50 <= computed else Origin.USER
+
+
+def compare(
+    zones: Sequence[Zone],
+    min_free_kib: int,
+    *,
+    scale_factor: int = 10,
+    page_bytes: int = 4096,
+    kernel: Version | None = None,
+) -> tuple[Difference, ...]:
+    """Every recorded watermark beside the one that the recorded min_free_kbytes gives, with the cause."""
+    computed = setup_per_zone_wmarks(
+        zones, min_free_kib, scale_factor=scale_factor, page_bytes=page_bytes, kernel=kernel
+    )
+    shared = [zone for zone in zones if not _capped(zone, kernel) and zone.managed]
+    total = sum(wmark_min(zone) for zone in shared)
+    applied = abs(total - min_free_kib * 1024 // page_bytes) <= max(len(shared), total // 1000)
+    made = []
+    for was, now in zip(zones, computed, strict=True):
+        for mark in ("min", "low", "high", "promo"):
+            recorded, value = getattr(was, mark), getattr(now, mark)
+            if recorded is None or not was.managed:
+                continue
+            bare = recorded - was.boost
+            if recorded == value:
+                cause = Cause.SAME
+            elif was.boost and abs(bare - value) <= 2:
+                cause = Cause.BOOST
+            elif abs(bare - value) <= 2:
+                cause = Cause.ROUNDING
+            else:
+                cause = Cause.MANAGED_GREW if applied else Cause.NOT_YET_APPLIED
+            made.append(
+                Difference(
+                    node=was.node, zone=was.name, mark=mark, recorded=bare, computed=value, cause=cause
+                )
+            )
+    return tuple(made)
