@@ -1,0 +1,110 @@
+"""A guest as a small TOML file: its kernel, its machine, the servers outside, what is set up inside."""
+
+from __future__ import annotations
+
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from tidegate.errors import BadInput
+from tidegate.rig.kernels import Debian, Flavour
+
+# QEMU's NIC models and the kernel module that drives each.
+NIC_MODULES = {
+    "virtio-net-pci": "virtio_net",
+    "e1000": "e1000",
+    "e1000e": "e1000e",
+    "vmxnet3": "vmxnet3",
+    "pcnet": "pcnet32",
+    "rtl8139": "8139cp",
+    "ne2k_pci": "ne2k-pci",
+    "tulip": "tulip",
+}
+
+
+class ServerKind(StrEnum):
+    """What can serve storage from outside the guest, as an ordinary program."""
+
+    NBD = "nbd"  # nbdkit
+    ISCSI = "iscsi"  # tgt
+
+
+# Structs, not dataclasses: only they refuse a key that they do not know.
+class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One server on this machine's loopback; inside, $SERVER and $NBD_PORT or $ISCSI_PORT reach it."""
+
+    kind: ServerKind
+    size_mib: int
+
+
+class Disk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A blank local virtio disk, found inside as /dev/disk/rig/NAME."""
+
+    name: str
+    size_mib: int
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A second guest with the same kernel and NIC, on the other end of the wire: $PEER inside the first."""
+
+    memory_mib: int
+    setup: str
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One guest. `setup` is shell, run with -eux before anything is recorded."""
+
+    about: str
+    debian: Debian
+    flavour: Flavour
+    memory_mib: int
+    setup: str = ""
+    hostname: str = "host"
+    nic: str = "virtio-net-pci"
+    cpus: int = 1
+    cpu: str = "qemu64,-cx16,+rdrand"  # -cx16: QEMU 7.2 under TCG faults on cmpxchg16b now and then
+    numa_nodes: int = 1
+    append: str = ""  # more words for the kernel's command line
+    servers: tuple[Server, ...] = ()
+    disks: tuple[Disk, ...] = ()
+    peer: Peer | None = None
+    deadline_s: int = 300
+
+
+def read(path: Path) -> Scenario:
+    """The scenario in a file; BadInput names the file and the key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as trouble:
+        raise BadInput(str(path), "", str(trouble), "a scenario in TOML") from trouble
+    return parse(text, str(path))
+
+
+def parse(text: str, file: str) -> Scenario:
+    """The scenario in a text; `file` is its name in messages."""
+    try:
+        scenario = msgspec.convert(tomllib.loads(text), Scenario)
+    except tomllib.TOMLDecodeError as trouble:
+        raise BadInput(file, "", str(trouble), "TOML") from trouble
+    except msgspec.ValidationError as trouble:
+        what, _, place = str(trouble).partition(" - at ")
+        raise BadInput(file, place.strip("`"), what, "what a scenario holds (rig/scenario.py)") from trouble
+    _sound(scenario, file)
+    return scenario
+
+
+def _sound(scenario: Scenario, file: str) -> None:
+    if scenario.nic not in NIC_MODULES:
+        raise BadInput(file, "nic", repr(scenario.nic), f"one of {', '.join(NIC_MODULES)}")
+    if not 48 <= scenario.memory_mib <= 16384:
+        raise BadInput(file, "memory_mib", str(scenario.memory_mib), "48 to 16384")
+    if not 1 <= scenario.numa_nodes <= scenario.cpus <= 16:
+        found = f"{scenario.cpus} CPUs on {scenario.numa_nodes} nodes"
+        raise BadInput(file, "cpus", found, "1 to 16 CPUs, at least one a node")
+    if len({server.kind for server in scenario.servers}) < len(scenario.servers):
+        raise BadInput(file, "servers", "two of one kind", "one of each kind at most")
+    for disk in scenario.disks:
+        if not disk.name.isidentifier() or len(disk.name) > 12:
+            raise BadInput(file, "disks", repr(disk.name), "a short name of letters and digits")

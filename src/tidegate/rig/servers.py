@@ -1,0 +1,123 @@
+"""Storage served from outside the guest, by ordinary programs on this machine's loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tidegate.errors import Lacking
+from tidegate.rig.scenario import Server, ServerKind
+from tidegate.rig.tools import call, program
+from tidegate.units import MIB
+
+TARGET = "iqn.2005-08.test.tidegate:disk"
+_WELL_KNOWN = {ServerKind.NBD: 10809, ServerKind.ISCSI: 3260}
+_START_S = 20.0
+
+
+@contextmanager
+def child(
+    argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that lives as long as the `with` block, and never longer than this process."""
+    words = [str(program("setpriv")), "--pdeathsig", "KILL", str(program(str(argv[0]))), *map(str, argv[1:])]
+    with log.open("wb") as out:
+        process = subprocess.Popen(  # noqa: S603
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,  # a Ctrl-C is for us; we end our children ourselves
+        )
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a child: asked first, then killed."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def free_port(preferred: int) -> int:
+    """The preferred port of the loopback if nobody listens there, else any free one."""
+    for port in (preferred, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise Lacking("loopback: found no free port, expected one")
+
+
+@contextmanager
+def served(servers: Sequence[Server], folder: Path) -> Iterator[dict[str, str]]:
+    """Starts the servers and gives the words by which the guest finds them; ends them afterwards."""
+    words: dict[str, str] = {}
+    with ExitStack() as running:
+        for server in servers:
+            port = free_port(_WELL_KNOWN[server.kind])
+            log = folder / f"{server.kind}.log"
+            if server.kind is ServerKind.NBD:
+                running.enter_context(_nbd(server, port, log))
+                words["NBD_PORT"] = str(port)
+            else:
+                running.enter_context(_iscsi(server, port, folder, log))
+                words |= {"ISCSI_PORT": str(port), "ISCSI_TARGET": TARGET}
+        yield words
+
+
+@contextmanager
+def _nbd(server: Server, port: int, log: Path) -> Iterator[None]:
+    argv = ["nbdkit", "--foreground", "--exit-with-parent", "--ipaddr", "127.0.0.1", "--port", str(port)]
+    with child([*argv, "memory", f"{server.size_mib}M"], log=log) as process:
+        _await(port, process, log)
+        yield
+
+
+@contextmanager
+def _iscsi(server: Server, port: int, folder: Path, log: Path) -> Iterator[None]:
+    env = {"TGT_IPC_SOCKET": str(folder / "tgt")}
+    store = folder / "iscsi.disk"
+    with store.open("wb") as file:
+        file.truncate(server.size_mib * MIB)
+    argv = ["tgtd", "--foreground", "--iscsi", f"portal=127.0.0.1:{port}"]
+    with child(argv, log=log, env=env) as process:
+        _await(port, process, log)
+        admin = ["tgtadm", "--lld", "iscsi", "--mode"]
+        for words in (
+            ["target", "--op", "new", "--tid", "1", "-T", TARGET],
+            ["logicalunit", "--op", "new", "--tid", "1", "--lun", "1", "-b", str(store)],
+            ["target", "--op", "bind", "--tid", "1", "-I", "ALL"],
+        ):
+            call([*admin, *words], timeout_s=20, env=env)
+        yield
+
+
+def _await(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Waits until somebody listens; Lacking with the server's last words when it ends or takes too long."""
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    said = log.read_text(errors="replace").strip().splitlines()[-1:] or ["(nothing)"]
+    raise Lacking(f"{log.stem} server on port {port}: not listening: {said[0]}")
