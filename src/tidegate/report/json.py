@@ -1,4 +1,4 @@
-"""Results as JSON: two-space indent, keys sorted, every field present, so that a diff of two outputs is readable."""
+"""Results as JSON: indented, keys sorted, every field present, so that a diff of two outputs can be read."""
 
 from __future__ import annotations
 

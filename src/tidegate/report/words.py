@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tidegate.result import CheckResult, Finding, Row, Severity, State, UserView, Verdict
-from tidegate.units import human_bytes
+from tidegate.result import (
+    ChainLink,
+    CheckResult,
+    Cure,
+    Finding,
+    HostView,
+    Reserve,
+    Row,
+    Severity,
+    SocketView,
+    State,
+    UserView,
+    Verdict,
+)
+from tidegate.units import KIB, human_bytes
 
 # For somebody who never heard of it; `docs/problem.md` has it in full.
 WHY_IT_LOCKS_UP = (
-    "Linux makes room in memory by writing to this storage, and a write is done only when its reply has come "
-    "back over the network. Receiving the reply takes memory too: when none is left for it, no write ever ends, "
-    "nothing is freed, and the host stands still."
+    "To free memory this host writes over the network; a write ends when its reply arrives, which takes "
+    "memory: with none left, the host stands still for good."
 )
 
 UNBOUNDED = "no bound"
@@ -26,6 +38,9 @@ VERDICT_MEANS = {
     Verdict.AT_RISK: "memory pressure and ordinary traffic are enough to lock this host up",
     Verdict.CANNOT_TELL: "something that decides it could not be read or is not bounded",
 }
+
+ROW_KINDS = {"pin": " (others, above the reserve)", "others": " (others, in the reserve)"}
+CONDITION_HOLDS = {True: "holds", False: "does not hold", None: "cannot be told"}
 
 
 def printable(text: str) -> str:
@@ -99,20 +114,97 @@ def pages_words(pages: int | None, page_bytes: int, *, none: str = UNBOUNDED) ->
     return f"{pages:,} page{'' if abs(pages) == 1 else 's'} ({human_bytes(pages * page_bytes)})"
 
 
+def bytes_words(amount_bytes: int | None) -> str:
+    """`87,040 B`, or the word for a missing number."""
+    return NOT_KNOWN if amount_bytes is None else f"{amount_bytes:,} B"
+
+
 def memory_words(memory_kib: int | None) -> str:
     """The size of a host's memory."""
-    return "memory not known" if memory_kib is None else human_bytes(memory_kib * 1024)
-
-
-def chain_words(user: UserView) -> str:
-    """A user's chain in one line."""
-    return printable(" -> ".join(f"{link.kind} {link.name}".strip() for link in user.chain))
+    return "memory not known" if memory_kib is None else human_bytes(memory_kib * KIB)
 
 
 def kernel_words(result: CheckResult) -> str:
-    """Kernel, memory and CPUs of a host in one line."""
+    """Kernel, memory and CPUs of a host."""
     host = result.host
     parts = [f"Linux {host.kernel}", memory_words(host.memory_kib)]
     if host.cpus is not None:
         parts.append(f"{host.cpus} CPU{'' if host.cpus == 1 else 's'}")
     return printable(", ".join(parts))
+
+
+def source_words(host: HostView) -> str:
+    """When and from what a host was read."""
+    source = "here" if host.source == "live" else f"from {host.source}"
+    return printable(f"read {host.taken} {source}")
+
+
+def chain_words(user: UserView) -> str:
+    """A user's chain in one line, without the part that its name says already."""
+    links = user.chain
+    if links and user.name == f"{links[0].kind} {links[0].name}":
+        links = links[1:]
+    return printable(" -> ".join(map(_link_words, links)))
+
+
+def _link_words(link: ChainLink) -> str:
+    # The near end of a socket says nothing that the far end and the NIC do not.
+    name = link.name.split(" -> ")[-1] if link.kind == "socket" else link.name
+    return name if name.startswith(link.kind) else f"{link.kind} {name}".strip()
+
+
+def capped_words(socket: SocketView) -> str:
+    """Whether a socket's buffers can grow."""
+    return {True: "capped", False: "not capped", None: "not known whether capped"}[socket.capped]
+
+
+def state_words(finding: Finding) -> str:
+    """`deadlock` where it applies, else the state with what it would be."""
+    if finding.state is State.APPLIES:
+        return finding.severity.value
+    return f"{finding.state.value} ({finding.severity.value})"
+
+
+def accepted_words(finding: Finding) -> str:
+    """That somebody accepted it; it counts all the same."""
+    if finding.accepted is None:
+        return ""
+    return (
+        f"accepted until {finding.accepted.expires}{', which has passed' if finding.accepted.expired else ''}"
+    )
+
+
+def cure_words(cure: Cure) -> str:
+    """What ends a finding."""
+    parts = [f"cure: {', '.join(cure.settings)}"] if cure.settings else []
+    if not cure.curable:
+        parts.append("cannot be cured from here")
+    if cure.instead:
+        parts.append(f"instead: {cure.instead}")
+    return printable("; ".join(parts) or "no cure is known")
+
+
+def band_words(reserve: Reserve) -> str:
+    """Whether tasks that reclaim are held back before ordinary traffic reaches the atomic floor.
+
+    mm/vmscan.c:allow_direct_reclaim() lets user tasks wait below half of the sum of min; GFP_ATOMIC goes on
+    to 3/8 of min. The band is the room between the two.
+    """
+    if reserve.band_pages is None:
+        return "whether tasks that reclaim are held back in time is not known"
+    band = pages_words(abs(reserve.band_pages), reserve.page_bytes)
+    if reserve.band_pages > 0:
+        return f"tasks that reclaim are held back {band} above the atomic floor"
+    return f"tasks that reclaim are held back {band} below the atomic floor: too late"
+
+
+def row_words(row: Row) -> str:
+    """A row of the sum without its number."""
+    guess = "" if row.measured else " (not read: the documented maximum)"
+    return printable(f"{row.holder}{ROW_KINDS.get(row.kind, '')}: {row.why}{guess}")
+
+
+def sentence(text: str) -> str:
+    """A text on one line that ends with a full stop."""
+    text = printable(text).strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."

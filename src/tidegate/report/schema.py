@@ -1,0 +1,68 @@
+"""JSON Schemas of what tidegate prints, made from the types that it prints."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from tidegate.errors import Usage
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+# Where each type is. Named, not imported, so that asking for one schema loads one module.
+TYPES = {
+    "check": "tidegate.result:CheckResult",
+    "checks": "tidegate.report.json:CheckResults",
+    "changes": "tidegate.report.changes:Changes",
+}
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """The schema of one output, after JSON Schema draft 2020-12.
+
+    Every field is always written, so every property is required; further ones may come within a version, so
+    they are allowed. `Usage` for a name that is not in TYPES.
+    """
+    import msgspec
+
+    try:
+        module, attribute = TYPES[name].split(":")
+    except KeyError:
+        raise Usage(f"no schema {name!r}; there are {', '.join(sorted(TYPES))}") from None
+    kind = getattr(importlib.import_module(module), attribute)
+    schema = msgspec.json.schema(kind)
+    for definition in _objects(schema):
+        definition["required"] = sorted(definition["properties"])
+    _pin_names(schema)
+    return {"$schema": DRAFT, "title": _name_of(kind), **schema}
+
+
+def schema_text(name: str) -> str:
+    """The schema as JSON that ends with a newline."""
+    return json.dumps(json_schema(name), indent=2, sort_keys=True) + "\n"
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every definition that has properties."""
+    if isinstance(value, dict):
+        if isinstance(value.get("properties"), dict):
+            yield value
+        for one in value.values():
+            yield from _objects(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _objects(one)
+
+
+def _pin_names(schema: dict[str, Any]) -> None:
+    """The field `schema` holds one name and no other."""
+    for definition in _objects(schema):
+        field = definition["properties"].get("schema")
+        if field is not None and "default" in field:
+            definition["properties"]["schema"] = {"const": field["default"]}
+
+
+def _name_of(kind: Any) -> str:
+    return str(next(one.default for one in kind.__dataclass_fields__.values() if one.name == "schema"))
