@@ -10,8 +10,8 @@ DESCRIPTION = """\
 Prints the JSON Schema (draft 2020-12) of what a command writes with --json, made from the very types that the
 command writes. Without a name it lists the names there are.
 
-The field `schema` of every output names its schema and version, such as tidegate.check/1. Within a version fields
-may be added, and none is removed or changes its meaning.
+The field `schema` of every output names its schema and version, such as tidegate.check/1. Within a version
+fields may be added, and none is removed or changes its meaning.
 """
 EXAMPLES = (
     ("what there is", "tidegate schema"),

@@ -1,7 +1,7 @@
 """`check --against OLD`: what changed between two results of a host.
 
-Free pages, held bytes and near ports change from one moment to the next and say nothing about a host; they are
-left out. Everything else that `check` reports is compared, by name.
+Free pages, held bytes and near ports change from one moment to the next and say nothing about a host; they
+are left out. Everything else that `check` reports is compared, by name.
 """
 
 from __future__ import annotations
