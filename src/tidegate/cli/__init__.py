@@ -1,8 +1,8 @@
 """The command line: finds the command, calls it, turns trouble into one line and an exit code.
 
 Each command is a module of this package with SUMMARY, DESCRIPTION, EXAMPLES, EXIT_STATUS, `add_arguments`
-and `run` (see `parser.Command`). Only the module of the command that was called is imported; `tidegate --help`
-imports none.
+and `run` (see `parser.Command`). Only the module of the command that was called is imported, by
+`tidegate --help` none.
 """
 
 from __future__ import annotations

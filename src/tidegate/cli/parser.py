@@ -27,10 +27,10 @@ EXIT_STATUS = {
 _EVERYWHERE = (2, 5, 6, 130)  # every command may end so
 
 ABOUT = """\
-A host whose swap, disks or file systems are reached over the network can stand still for ever when memory runs
-out: it frees memory by writing over the network, and needs memory to receive the acknowledgement. tidegate reads
-a host and says whether that can happen to it, shows the way there in the host's own numbers, and names the
-smallest settings that prevent it. It only reads.
+A host whose swap, disks or file systems are reached over the network can stand still for ever when memory
+runs out: it frees memory by writing over the network, and needs memory to receive the acknowledgement.
+tidegate reads a host and says whether that can happen to it, shows the way there in the host's own numbers,
+and names the smallest settings that prevent it. It only reads.
 """
 ENVIRONMENT = "NO_COLOR: when it is set and not empty, no colour. Off a terminal there is none either."
 
