@@ -1,0 +1,59 @@
+"""Leaves that no transport knew: a local disk, or something that is not local and not known.
+
+Where /sys/block/NAME points decides. A device below a bus is local, as far as this host can see (a virtual machine's disk
+may well be on a network: that is its host's matter). A virtual device with an unknown driver is not taken for local.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tidegate.host.block import Device
+from tidegate.host.facts import Transport
+from tidegate.host.transports import reach
+from tidegate.host.transports.reach import Reach, Scene
+from tidegate.result import Topic
+
+# Virtual devices that hold their data in this machine's memory, or nothing, or on a pool of devices listed by themselves.
+_LOCAL_VIRTUAL = re.compile(
+    r"(ram|zram|nullb|loop|zd|md|dm-|pmem|bcache|fd|mtdblock|mtd|ubiblock|nvme|scd|memstick|tdblk)\d"
+)
+# Buses whose name is enough where the record holds no link (an sos report may not).
+_LOCAL_NAMES = re.compile(r"(vd[a-z]+|xvd[a-z]+|hd[a-z]+|mmcblk\d+\S*|sr\d+|fd\d+|dasd[a-z]+)$")
+# Other network storage known by its device name, not read any further here.
+_NETWORK_NAMES = (
+    (re.compile(r"rnbd\d+$"), Transport.RDMA, "rnbd over RDMA"),
+    (re.compile(r"scini[a-z]+$"), Transport.OTHER, "PowerFlex (scini)"),
+    (re.compile(r"pxd!pxd\d+$"), Transport.OTHER, "Portworx (px-fuse)"),
+    (re.compile(r"dst\d+$"), Transport.OTHER, "DST"),
+)
+
+
+def of_device(scene: Scene, device: Device) -> Reach | None:
+    """None for a local disk; OTHER for what is not known to be one."""
+    for pattern, transport, what in _NETWORK_NAMES:
+        if pattern.match(device.name):
+            return Reach(
+                transport=transport,
+                leaf=device.name,
+                links=(
+                    reach.link("disk", device.name, device.folder, device.place or device.name, detail=what),
+                ),
+            )
+    place = device.place
+    if not place:
+        if _LOCAL_NAMES.match(device.name) or _LOCAL_VIRTUAL.match(device.name):
+            return None
+        detail = f"whether {device.name} is a local disk cannot be told"
+        scene.reading.gap(device.folder, "not held", Topic.USERS, detail)
+        return _other(device, "its place in sysfs is not known")
+    if "vhci_hcd" in place:
+        return _other(device, "usbip")
+    if "/virtual/" not in place or _LOCAL_VIRTUAL.match(device.name):
+        return None
+    return _other(device, "a virtual device of an unknown driver")
+
+
+def _other(device: Device, detail: str) -> Reach:
+    link = reach.link("disk", device.name, device.folder, device.place or "not held", detail=detail)
+    return Reach(transport=Transport.OTHER, leaf=device.name, links=(link,))
