@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tidegate import frames
-from tidegate.drivers import Driver, Failure, Refill, Refiller
+from tidegate.drivers import Driver, Refill, Refiller, shape_of
 from tidegate.result import Condition, Reserve, Row, ZoneLevels
 from tidegate.units import KIB, bytes_to_pages
 from tidegate.watermarks import (
@@ -26,6 +26,9 @@ from tidegate.watermarks import (
     wmark_min,
 )
 
+STANDARD_MTU = 1500
+JUMBO_MTU = 9000  # stands in where the MTU was not read
+
 __all__ = ["Connection", "Machine", "Other", "Pool", "Ring", "Zone", "reserve", "rows_of"]
 
 
@@ -39,6 +42,7 @@ class Machine:
     kernel: tuple[int, int, int] | None = None
     skb_defer_max: int | None = None  # 0: consumed skbs are freed at once; None: not read
     high_order_alloc_disable: bool | None = None
+    memalloc_key: bool = False  # memalloc_socks_key is on for another reason than the connections given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +55,12 @@ class Connection:
     flagged: bool  # the transport calls sk_set_memalloc on it
     sndbuf_bytes: int | None  # most that sk_sndbuf can become; None: no bound known
     rcvbuf_bytes: int | None  # most that sk_rcvbuf can become
-    capped: bool  # both are locked, so they are what they are now
     requests: int | None = None  # most requests in flight on this connection
     request_bytes: int | None = None  # largest request
     reads: bool = True
     measured: bool = True
-    why: str = ""  # where the buffer sizes come from
+    why_sndbuf: str = ""  # where the sizes come from
+    why_rcvbuf: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +72,10 @@ class Ring:
     driver: Driver | None  # None: the driver is not in the table
     slots: int | None  # per queue, as set now
     queues: int | None
+    slots_max: int | None = None  # the most the device allows
     mtu: int | None = 1500
     xdp: bool = False  # a native XDP program is attached
     users: tuple[str, ...] = ()  # block users whose packets it carries
-    gro: bool = True
-    measured: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,11 @@ class Other:
     pages: int | None
     why: str
     subject: str = ""
+    measured: bool = True
+
+
+def _joined(*texts: str) -> str:
+    return "; ".join(text for text in texts if text)
 
 
 def connection_rows(connection: Connection, shape: str | None, page_bytes: int) -> list[Row]:
@@ -111,7 +119,7 @@ def connection_rows(connection: Connection, shape: str | None, page_bytes: int) 
     sent, why_sent = frames.transmit_bound(
         connection.transport, connection.sndbuf_bytes, connection.requests, connection.request_bytes
     )
-    row(f"transmit of {connection.label}", sent, f"{why_sent}; {connection.why}")
+    row(f"transmit of {connection.label}", sent, _joined(why_sent, connection.why_sndbuf))
     asked, why_asked = frames.receive_by_requests(
         connection.transport, connection.requests, connection.request_bytes, connection.reads, shape
     )
@@ -120,7 +128,7 @@ def connection_rows(connection: Connection, shape: str | None, page_bytes: int) 
     if asked is not None and (whole is None or asked < whole):
         row(f"receive of {connection.label}", asked, why_asked)
     else:
-        row(f"receive queue of {connection.label}", queue, f"sk_rcvbuf; {connection.why}")
+        row(f"receive queue of {connection.label}", queue, _joined("sk_rcvbuf", connection.why_rcvbuf))
         text = (
             "socket backlog while the sender holds the lock: 2*rcvbuf + sndbuf/2 + 64 KiB (tcp_add_backlog)"
         )
@@ -128,51 +136,76 @@ def connection_rows(connection: Connection, shape: str | None, page_bytes: int) 
     return rows
 
 
+def ring_slots(ring: Ring) -> tuple[int | None, bool]:
+    """Slots of each queue, and whether they were read; else the most that the NIC or its driver allows."""
+    if ring.slots is not None:
+        return ring.slots, True
+    if ring.slots_max is not None:
+        return ring.slots_max, False
+    if ring.driver is not None and not ring.driver.ring_by_device:
+        return ring.driver.ring_max, False
+    return None, False
+
+
 def ring_bytes(ring: Ring, *, xdp: bool) -> int | None:
     """Most that refilling this NIC's rings can take; None when ring or driver is not known."""
-    if ring.driver is None or ring.slots is None or ring.queues is None:
+    if ring.driver is None:
         return None
     if ring.driver.ring_permanent:
         return 0
+    slots, _ = ring_slots(ring)
+    if slots is None or ring.queues is None:
+        return None
     slot = ring.driver.slot_bytes
     if xdp and ring.driver.slot_bytes_xdp is not None:
         slot = ring.driver.slot_bytes_xdp
-    if ring.mtu is not None and ring.mtu > 1500:
-        slot = max(slot, frames.kmalloc_bytes(ring.mtu + frames.FRAME_OVERHEAD))
-    return ring.slots * ring.queues * slot
+    if ring.mtu is None or ring.mtu > STANDARD_MTU:
+        slot = max(slot, frames.kmalloc_bytes((ring.mtu or JUMBO_MTU) + frames.FRAME_OVERHEAD))
+    return slots * ring.queues * slot
+
+
+def _ring_why(row: Driver, *, key_on: bool, used: bool) -> tuple[str, bool]:
+    """Why the rings count, and whether they count at all."""
+    if row.ring_permanent:
+        return "fixed buffers, copied from: the ring itself never asks for memory again", False
+    waits = row.refill is Refill.KEY and not key_on
+    if waits and not used:
+        return "the refill uses the reserve only once a block connection is flagged, and none is", False
+    if row.refill is Refill.NEVER or waits:
+        why = "the refill cannot use the reserve: these pages must be there above 3/8 of min"
+    else:
+        why = "every slot may be refilled from the reserve and stays until a packet hits it"
+    if row.refiller is Refiller.WORKER:
+        why += "; a ring that ran dry is refilled by a worker that reclaims"
+    return why, True
 
 
 def ring_row(ring: Ring, *, key_on: bool, xdp: bool, page_bytes: int) -> Row:
     """The row of one NIC's rings: need when a block user rides on it, else one of the others."""
     kind = "need" if ring.users else "others"
-    subject = ring.nic
     holder = f"receive rings of {ring.nic} ({ring.driver_name or 'driver not known'})"
+
+    def row(pages: int | None, why: str, *, measured: bool) -> Row:
+        return Row(holder=holder, pages=pages, why=why, subject=ring.nic, kind=kind, measured=measured)
+
     if ring.driver is None:
-        why = f"driver {ring.driver_name or '?'} is not in the table: what its refill does is not known"
-        return Row(holder=holder, pages=None, why=why, subject=subject, kind=kind, measured=False)
+        known = (
+            f"driver {ring.driver_name} is not in the table"
+            if ring.driver_name
+            else "its driver was not read"
+        )
+        return row(None, f"{known}: what its refill does is not known", measured=False)
+    why, counts = _ring_why(ring.driver, key_on=key_on, used=bool(ring.users))
+    if not counts:
+        return row(0, why, measured=True)
     amount = ring_bytes(ring, xdp=xdp)
+    slots, read = ring_slots(ring)
     if amount is None:
-        why = "ring size or number of queues was not read"
-        return Row(holder=holder, pages=None, why=why, subject=subject, kind=kind, measured=False)
-    if ring.driver.ring_permanent:
-        why = "fixed buffers, copied from: the ring itself never asks for memory again"
-    elif ring.driver.refill is Refill.NEVER:
-        why = "the refill cannot use the reserve: these pages must be there above 3/8 of min"
-    elif ring.driver.refill is Refill.KEY and not key_on:
-        why, amount = "the refill uses the reserve only once a block connection is flagged, and none is", 0
-    else:
-        why = "every slot may be refilled from the reserve and stays until a packet hits it"
-    if amount and ring.driver.on_failure is not Failure.RECYCLE and ring.driver.refiller is Refiller.WORKER:
-        why += "; an empty ring is refilled by a worker that reclaims"
-    per_queue = f"{ring.queues} x {ring.slots} slots"
-    return Row(
-        holder=holder,
-        pages=bytes_to_pages(amount, page_bytes),
-        why=f"{per_queue}: {why}",
-        subject=subject,
-        kind=kind,
-        measured=ring.measured,
-    )
+        return row(None, "the size of its rings or their number was not read", measured=False)
+    size = f"{ring.queues} x {slots} slots"
+    if not read:
+        size += " (the most it allows: the size was not read)"
+    return row(bytes_to_pages(amount, page_bytes), f"{size}: {why}", measured=read and ring.mtu is not None)
 
 
 def stack_rows(machine: Machine, page_bytes: int) -> list[Row]:
@@ -243,10 +276,12 @@ def rows_of(
 ) -> tuple[Row, ...]:
     """Every holder with its row. `drop`: as it would be with an XDP program on the rings of block users."""
     page = machine.page_bytes
-    shapes = {
-        user: ring.driver.shape.value for ring in rings if ring.driver is not None for user in ring.users
-    }
-    key_on = any(connection.flagged for connection in connections)
+    shapes: dict[str, str | None] = {}
+    for ring in rings:
+        for user in ring.users:
+            shape = None if ring.driver is None else shape_of(ring.driver, ring.mtu).value
+            shapes[user] = shape if shapes.get(user, shape) == shape else None
+    key_on = machine.memalloc_key or any(connection.flagged for connection in connections)
     rows: list[Row] = []
     for connection in connections:
         rows += connection_rows(connection, shapes.get(connection.user), page)
@@ -258,7 +293,14 @@ def rows_of(
     if connections:
         rows += stack_rows(machine, page)
     rows += [
-        Row(holder=other.holder, pages=other.pages, why=other.why, subject=other.subject, kind="others")
+        Row(
+            holder=other.holder,
+            pages=other.pages,
+            why=other.why,
+            subject=other.subject,
+            kind="others",
+            measured=other.measured,
+        )
         for other in others
     ]
     rows += pool_rows(machine, rings, pools)
@@ -343,7 +385,7 @@ def reserve(
     return Reserve(
         page_bytes=machine.page_bytes,
         need_pages=need,
-        exclusive_pages=sum(level.exclusive for level in levels) if levels else None,
+        exclusive_pages=sum(level.exclusive for level in levels) if levels and machine.cpus else None,
         band_pages=band(machine.zones, index, machine.kernel),
         pin_pages=pins,
         rows=rows,

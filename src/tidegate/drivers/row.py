@@ -90,6 +90,7 @@ class Driver:
     sharers_order0: int = 1
     ring_default: int | None = None  # slots per queue
     ring_max: int | None = None
+    ring_by_device: bool = False  # the device decides: ring_max is what was seen, not what is possible
     ring_permanent: bool = False  # the ring's own buffers are never given up, only copied from
     delivery: Delivery = Delivery.NAPI
     xdp: Xdp

@@ -1,18 +1,26 @@
-"""From a host's facts to the inputs of the sum. Decides nothing that the host does not say."""
+"""From a host's facts to the inputs of the sum. Decides nothing that the host does not say.
+
+What could not be read is never taken to be small: its row then has no bound.
+"""
 
 from __future__ import annotations
 
 from tidegate import reserve
 from tidegate.drivers import driver
 from tidegate.host.facts import BlockUser, Host, Link, Socket, Transport, UserKind, sysctl_int, sysctl_ints
-from tidegate.result import Reserve
-from tidegate.units import KIB
+from tidegate.result import Reserve, Topic
+from tidegate.units import KIB, MIB
 
-# Transports that carry no skbs of their own on this host.
+# Transports that carry no skbs of their own on real hardware.
 _NO_SKBS = frozenset({Transport.RDMA})
-# Transports whose connections are TCP sockets that autotune up to tcp_wmem[2] and tcp_rmem[2].
+# The callers of sk_set_memalloc() besides sunrpc and WireGuard.
 _FLAGGED = frozenset({Transport.NBD, Transport.ISCSI, Transport.NVME_TCP})
-_NBD_TAGS = 128
+_NBD_TAGS = 128  # nbd_dev_add(): tag_set.queue_depth
+_FRAG_DEFAULT_BYTES = 4 * MIB  # IPV6_FRAG_HIGH_THRESH
+_TUN_QUEUE = 1000  # tx_queue_len of a tap; 500 of a tun
+_SKB_MAX = 64 * KIB
+_SWAP_CLUSTER_MAX = 32  # pages that reclaim takes off the lists at once
+_XFS_BUFFER = 64 * KIB  # XFS_MAX_BLOCKSIZE
 
 
 def machine_of(host: Host) -> reserve.Machine:
@@ -25,7 +33,13 @@ def machine_of(host: Host) -> reserve.Machine:
         kernel=host.kernel.version,
         skb_defer_max=sysctl_int(host, "net.core.skb_defer_max"),
         high_order_alloc_disable=None if alloc is None else bool(alloc),
+        memalloc_key=bool(_wireguard(host)),
     )
+
+
+def _wireguard(host: Host) -> list[str]:
+    """Its sockets carry SOCK_MEMALLOC (drivers/net/wireguard/socket.c:set_sock_opts)."""
+    return [link.name for link in host.links if link.kind == "wireguard" and link.up is not False]
 
 
 def flagged(user: BlockUser) -> bool:
@@ -54,17 +68,20 @@ def _requests(user: BlockUser) -> tuple[int | None, int | None]:
     return requests, user.queue.max_sectors_kib * KIB
 
 
+def _third(host: Host, name: str) -> int | None:
+    """The maximum of a sysctl of three numbers."""
+    numbers = sysctl_ints(host, name)
+    return numbers[2] if len(numbers) == 3 else None
+
+
 def _connection(host: Host, user: BlockUser, socket: Socket | None, label: str) -> reserve.Connection:
-    sends, receives = sysctl_ints(host, "net.ipv4.tcp_wmem"), sysctl_ints(host, "net.ipv4.tcp_rmem")
-    send_max = sends[2] if len(sends) == 3 else None
-    receive_max = receives[2] if len(receives) == 3 else None
-    unix = socket is not None and socket.family == "unix"
+    unix = socket is not None and socket.family == "unix"  # its buffers never grow by themselves
     send_locked = unix or (socket.sndbuf_locked if socket else None)
     receive_locked = unix or (socket.rcvbuf_locked if socket else None)
-    sndbuf, why_send = _buffer(socket.sndbuf_bytes if socket else None, send_locked, send_max, "tcp_wmem")
-    rcvbuf, why_receive = _buffer(
-        socket.rcvbuf_bytes if socket else None, receive_locked, receive_max, "tcp_rmem"
-    )
+    send_now = socket.sndbuf_bytes if socket else None
+    receive_now = socket.rcvbuf_bytes if socket else None
+    sndbuf, why_send = _buffer(send_now, send_locked, _third(host, "net.ipv4.tcp_wmem"), "tcp_wmem")
+    rcvbuf, why_receive = _buffer(receive_now, receive_locked, _third(host, "net.ipv4.tcp_rmem"), "tcp_rmem")
     requests, request_bytes = _requests(user)
     return reserve.Connection(
         user=user.name,
@@ -73,11 +90,11 @@ def _connection(host: Host, user: BlockUser, socket: Socket | None, label: str) 
         flagged=flagged(user),
         sndbuf_bytes=sndbuf,
         rcvbuf_bytes=rcvbuf,
-        capped=bool(send_locked and receive_locked),
         requests=requests,
         request_bytes=request_bytes,
-        measured=sndbuf is not None and rcvbuf is not None,
-        why=why_send if why_send == why_receive else f"{why_send}; {why_receive}",
+        measured=socket is not None and sndbuf is not None and rcvbuf is not None,
+        why_sndbuf=why_send,
+        why_rcvbuf=why_receive,
     )
 
 
@@ -88,123 +105,236 @@ def connections_of(host: Host) -> tuple[reserve.Connection, ...]:
     for user in host.users:
         if user.transport in _NO_SKBS:
             continue
-        shared = 0
         for socket in user.sockets:
             key = (socket.inode, socket.local, socket.local_port, socket.remote, socket.remote_port)
             if key in seen:
-                shared += 1
-                continue
+                continue  # several disks of one session, several mounts of one server
             seen.add(key)
-            made.append(_connection(host, user, socket, f"{socket.remote}:{socket.remote_port}"))
+            peer = f"{socket.remote}:{socket.remote_port}" if socket.remote else f"socket {socket.inode}"
+            made.append(_connection(host, user, socket, peer))
         expected = user.connections if user.connections is not None else max(len(user.sockets), 1)
         made += [
-            _connection(host, user, None, f"connection {number + 1} (not seen)")
+            _connection(host, user, None, f"{user.name}, connection {number + 1} (not seen)")
             for number in range(len(user.sockets), expected)
         ]
     return tuple(made)
 
 
-def _is_nic(link: Link) -> bool:
-    return bool(link.driver) and link.up is not False and link.kind not in ("veth", "tun", "bridge", "bond")
+def _users_on(host: Host, link: Link) -> tuple[str, ...]:
+    return tuple(user.name for user in host.users if any(link.name in route.nics for route in user.routes))
+
+
+def _is_nic(host: Host, link: Link) -> bool:
+    """A device at the bottom, in use: one with a driver of its own, or one that a block user stands on."""
+    if link.name == "lo" or link.up is False:
+        return False
+    return bool(_users_on(host, link)) or (bool(link.driver) and link.kind in ("", "veth", "tun"))
+
+
+def _unseen_rings(host: Host) -> list[reserve.Ring]:
+    """A ring without a driver for everything that should be there and could not be read."""
+    made = []
+    if not host.links:
+        made.append(reserve.Ring(nic="?", driver_name="", driver=None, slots=None, queues=None))
+    for user in host.users:
+        away = [route for route in user.routes if not route.local]
+        lost = any(not route.nics for route in away) or (not user.routes and user.server_local is not True)
+        if lost and user.transport not in _NO_SKBS:
+            name = f"the NIC of {user.name}"
+            made.append(
+                reserve.Ring(
+                    nic=name, driver_name="", driver=None, slots=None, queues=None, users=(user.name,)
+                )
+            )
+    return made
 
 
 def rings_of(host: Host) -> tuple[reserve.Ring, ...]:
-    """The rings of every NIC that is up."""
-    made = []
-    for link in host.links:
-        if not _is_nic(link):
-            continue
-        users = tuple(
-            user.name for user in host.users if any(link.name in route.nics for route in user.routes)
+    """The rings of every NIC that is up, and of those that must exist and were not seen."""
+    made = [
+        reserve.Ring(
+            nic=link.name,
+            driver_name=link.driver or link.kind,
+            driver=driver(link.driver or link.kind, host.kernel.version),
+            slots=link.ring.slots,
+            slots_max=link.ring.slots_max,
+            queues=link.ring.queues,
+            mtu=link.mtu,
+            xdp=link.xdp in ("native", "multi"),
+            users=_users_on(host, link),
         )
-        row = driver(link.driver, host.kernel.version)
-        features = link.features or {}
-        made.append(
-            reserve.Ring(
-                nic=link.name,
-                driver_name=link.driver,
-                driver=row,
-                slots=link.ring.slots,
-                queues=link.ring.queues,
-                mtu=link.mtu,
-                xdp=link.xdp in ("native", "multi"),
-                users=users,
-                gro=features.get("rx-gro", True),
-            )
-        )
-    return tuple(made)
+        for link in host.links
+        if _is_nic(host, link)
+    ]
+    return (*made, *_unseen_rings(host))
 
 
-def _limit_pages(host: Host, name: str) -> int | None:
-    limits = sysctl_ints(host, name)
-    return limits[2] if len(limits) == 3 else None
-
-
-def pools_of(host: Host) -> tuple[reserve.Pool, ...]:
-    """The shared pools that other traffic may fill."""
+def _protocol_pools(host: Host) -> list[reserve.Pool]:
     made = []
-    for name, what in (("tcp_mem", "TCP sockets"), ("udp_mem", "UDP sockets")):
-        pages = _limit_pages(host, f"net.ipv4.{name}")
+    for name, what in (("tcp_mem", "TCP"), ("udp_mem", "UDP")):
+        pages = _third(host, f"net.ipv4.{name}")
         made.append(
             reserve.Pool(
-                holder=name,
+                holder=f"{what} sockets",
                 amount_bytes=None if pages is None else pages * host.page_bytes,
-                why=f"{what} of everybody, in pages: {name}[2]"
+                why=f"what all of them may hold, in pages: {name}[2]"
                 if pages is not None
                 else f"{name} was not read",
                 subject=f"net.ipv4.{name}",
             )
         )
-    for name, what in (("net.ipv4.ipfrag_high_thresh", "IPv4"), ("net.ipv6.ip6frag_high_thresh", "IPv6")):
-        amount = sysctl_int(host, name)
-        made.append(
-            reserve.Pool(
-                holder=f"{what} fragments",
-                amount_bytes=amount,
-                why=f"incomplete datagrams, 30 to 60 s: {name}"
-                if amount is not None
-                else f"{name} was not read",
-                subject=name,
-            )
+    return made
+
+
+def _fragment_pools(host: Host) -> list[reserve.Pool]:
+    """Incomplete datagrams: one limit a protocol, and one more where connection tracking reassembles IPv6."""
+    lists = [
+        ("IPv4 fragments", "net.ipv4.ipfrag_high_thresh", 30),
+        ("IPv6 fragments", "net.ipv6.ip6frag_high_thresh", 60),
+    ]
+    if "nf_defrag_ipv6" in host.modules:
+        lists.append(
+            ("IPv6 fragments of connection tracking", "net.netfilter.nf_conntrack_frag6_high_thresh", 60)
         )
-    made += [
+    made = []
+    for holder, name, seconds in lists:
+        amount, measured = sysctl_int(host, name), True
+        hidden = any(gap.path.endswith(name.replace(".", "/")) for gap in host.gaps)
+        if amount is None and not hidden and not name.startswith("net.ipv4"):
+            amount, measured = _FRAG_DEFAULT_BYTES, False
+        why = f"incomplete datagrams, up to {seconds} s: {name}"
+        if amount is None:
+            why = f"{name} was not read"
+        elif not measured:
+            why += " is not there; the kernel's default stands in"
+        made.append(
+            reserve.Pool(holder=holder, amount_bytes=amount, why=why, subject=name, measured=measured)
+        )
+    return made
+
+
+def _socket_pools(host: Host) -> list[reserve.Pool]:
+    """Sockets that no protocol's limit covers: packet and raw sockets hold what their own buffer allows."""
+    made = [
         reserve.Pool(
-            holder=f"packet socket {socket.inode}",
+            holder=f"packet socket {socket.inode} (ethertype 0x{socket.protocol:04x})",
             amount_bytes=socket.rcvbuf_bytes,
-            why="an AF_PACKET socket that may not be read: its receive buffer",
+            why="parks packets until somebody reads it: its receive buffer",
             subject=socket.evidence,
         )
         for socket in host.packet_sockets
     ]
+    made += [
+        reserve.Pool(
+            holder=f"raw socket {socket.inode}",
+            amount_bytes=socket.rcvbuf_bytes,
+            why="parks packets until somebody reads it: its receive buffer",
+            subject=socket.evidence,
+        )
+        for socket in host.sockets
+        if socket.kind == "raw"
+    ]
+    return made
+
+
+def _queue_pools(host: Host) -> list[reserve.Pool]:
+    """Queues that count packets instead of bytes."""
+    made = []
     backlog = sysctl_int(host, "net.core.netdev_max_backlog")
-    known = backlog is not None and host.cpus is not None
+    each = _SKB_MAX if any(link.rps is True for link in host.links) else host.page_bytes
+    why = "packets of netif_rx and RPS before anybody looks at them"
+    if backlog is None or host.cpus is None:
+        amount, why = None, "netdev_max_backlog or the number of CPUs was not read"
+    else:
+        amount = backlog * host.cpus * each
+        why += f": {backlog} of {each} bytes for each of {host.cpus} CPUs"
     made.append(
         reserve.Pool(
             holder="softnet backlog",
-            amount_bytes=(backlog or 0) * (host.cpus or 0) * host.page_bytes if known else None,
-            why="packets of netif_rx and RPS before anybody looks at them: a page each, for each CPU",
+            amount_bytes=amount,
+            why=why,
             factor=False,
             subject="net.core.netdev_max_backlog",
         )
     )
-    return tuple(made)
+    made += [
+        reserve.Pool(
+            holder=f"queue of {link.name}",
+            amount_bytes=_TUN_QUEUE * (link.ring.queues or 1) * _SKB_MAX,
+            why=f"a tap that is not read keeps up to {_TUN_QUEUE} packets of 64 KiB a queue (tun_net_xmit)",
+            factor=False,
+            subject=link.name,
+            measured=False,
+        )
+        for link in host.links
+        if link.kind == "tun" and link.up is not False
+    ]
+    return made
+
+
+def pools_of(host: Host) -> tuple[reserve.Pool, ...]:
+    """The shared pools and queues that other traffic may fill."""
+    return (*_protocol_pools(host), *_fragment_pools(host), *_socket_pools(host), *_queue_pools(host))
+
+
+def _reclaimers(host: Host) -> reserve.Other:
+    """kswapd, direct and memcg reclaim."""
+    fronts = sorted(
+        {front for user in host.users for front in user.front if front.startswith(("zswap", "zram"))}
+    )
+    if not fronts:
+        why = (
+            "reclaim runs under PF_MEMALLOC, but what it allocates on the way to a device is refused the "
+            "reserve (add_to_swap, mempool_alloc: __GFP_NOMEMALLOC); what its sends take is in the rows above"
+        )
+        return reserve.Other(holder="kswapd, direct and memcg reclaim", pages=0, why=why)
+    nodes = max(host.memory.nodes, 1) if host.memory else 1
+    pages = None if host.cpus is None else (host.cpus + nodes) * _SWAP_CLUSTER_MAX
+    why = (
+        f"{', '.join(fronts)}: a compressed copy is stored under PF_MEMALLOC before the page itself is free; "
+        "one batch of 32 pages for each CPU and each kswapd"
+    )
+    return reserve.Other(holder="kswapd, direct and memcg reclaim", pages=pages, why=why, measured=False)
 
 
 def others_of(host: Host) -> tuple[reserve.Other, ...]:
-    """Everybody else who runs under PF_MEMALLOC here."""
-    made = []
-    for user in host.users:
-        if user.transport is Transport.SMB:
-            why = "cifs_demultiplex_thread() runs under PF_MEMALLOC for its whole life; nothing counts it"
-            made.append(
-                reserve.Other(holder="CIFS demultiplex thread", pages=None, why=why, subject=user.name)
-            )
-            break
+    """Everybody else who runs under PF_MEMALLOC here, or whose socket is flagged."""
+    made = [_reclaimers(host)]
+    smb = [user.name for user in host.users if user.transport is Transport.SMB]
+    smb += [mount.point for mount in host.mounts if mount.fstype in ("cifs", "smb3") and not smb]
+    if smb:
+        why = (
+            "cifs_demultiplex_thread() runs under PF_MEMALLOC for its whole life; nothing bounds or counts it"
+        )
+        made.append(reserve.Other(holder="CIFS demultiplex thread", pages=None, why=why, subject=smb[0]))
+    xfs = sorted({mount.device for mount in host.mounts if mount.fstype == "xfs"})
+    if xfs:
+        why = (
+            "xfsaild() runs under PF_MEMALLOC; its bios come from a mempool, which refuses the reserve: "
+            "it takes at most the buffer it works on, one a file system"
+        )
+        pages = len(xfs) * _XFS_BUFFER // host.page_bytes
+        made.append(
+            reserve.Other(holder="XFS AIL", pages=pages, why=why, subject=", ".join(xfs), measured=False)
+        )
+    if any(mount.fstype == "bcachefs" for mount in host.mounts):
+        why = "journal reclaim runs under PF_MEMALLOC; nothing bounds or counts what it takes"
+        made.append(reserve.Other(holder="bcachefs journal reclaim", pages=None, why=why))
+    tunnels = _wireguard(host)
+    if tunnels:
+        why = (
+            "its UDP sockets are flagged: 4096 handshakes and 1024 packets a peer may wait for its workers, "
+            "and the number of peers is not read"
+        )
+        made.append(reserve.Other(holder="WireGuard", pages=None, why=why, subject=tunnels[0]))
     return tuple(made)
 
 
 def reserve_of(host: Host) -> Reserve:
-    """The itemised sum of a host."""
-    return reserve.reserve(
-        machine_of(host), connections_of(host), rings_of(host), pools_of(host), others_of(host)
-    )
+    """The itemised sum of a host; without block users only what others take and pin."""
+    others = others_of(host) if host.users or _users_unknown(host) else ()
+    return reserve.reserve(machine_of(host), connections_of(host), rings_of(host), pools_of(host), others)
+
+
+def _users_unknown(host: Host) -> bool:
+    return any(gap.topic is Topic.USERS for gap in host.gaps)
