@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from tidegate.findings import daemon, ring
+from tidegate.findings import configured, daemon, path, ring, socket, transmit
 from tidegate.findings import host as host_
 from tidegate.findings.rule import Rule, judge_rule
 from tidegate.host.facts import Host
 from tidegate.result import Finding, Reserve, Severity
 
-RULES: tuple[Rule, ...] = (*ring.RULES, *daemon.RULES, *host_.RULES)
+RULES: tuple[Rule, ...] = (
+    *ring.RULES,
+    *socket.RULES,
+    *path.RULES,
+    *transmit.RULES,
+    *daemon.RULES,
+    *host_.RULES,
+    *configured.RULES,
+)
 
 _SEVERITIES = tuple(Severity)
 

@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from tidegate.findings.rule import Judgement, absent
-from tidegate.host.facts import BlockUser, Host, Transport, UserKind
+from tidegate.host.facts import BlockUser, Host, UserKind
+from tidegate.host.load import flagged
 from tidegate.result import Cure, Evidence, Reserve, Severity, State, Topic
 from tidegate.setting_ids import MIN_FREE
 
 NO_SWAP = "no swap rides on it, so the OOM killer can still free anonymous memory: a stall, not a deadlock"
 NO_USERS = "no swap, disk or file system of this host rides on the network"
-
-# The kernel's callers of sk_set_memalloc; sunrpc only between swapon and swapoff (net/sunrpc/xprtsock.c).
-_FLAGGED = frozenset({Transport.NBD, Transport.ISCSI, Transport.NVME_TCP})
 
 _SEVERITIES = tuple(Severity)  # worst first
 _EVIDENCE_MAX = 12
@@ -41,16 +39,20 @@ def graded_why(why: str, user: BlockUser) -> str:
     return why if swaps(user) else f"{why}; {NO_SWAP}"
 
 
-def flagged(user: BlockUser) -> bool:
-    """The kernel sets SOCK_MEMALLOC on this user's sockets."""
-    return user.transport in _FLAGGED or (user.transport is Transport.NFS and swaps(user))
-
-
 def on_the_wire(user: BlockUser) -> bool:
     """Its packets leave the machine, as far as is known."""
     if user.routes:
         return any(not route.local for route in user.routes)
     return user.server_local is not True
+
+
+def memalloc_key(host: Host) -> bool:
+    """memalloc_socks_key is on: some socket carries SOCK_MEMALLOC now, so `key` drivers may use the reserve.
+
+    It counts up with every nbd, iscsi_tcp and nvme-tcp socket and is counted down by sunrpc and WireGuard
+    only (net/core/sock.c:sk_set_memalloc); what was connected earlier cannot be seen.
+    """
+    return any(map(flagged, host.users)) or any(one.kind == "wireguard" and one.up for one in host.links)
 
 
 def worse(one: Severity, other: Severity) -> Severity:

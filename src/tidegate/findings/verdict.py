@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tidegate.findings import RULES
-from tidegate.findings.exposure import NO_USERS, flagged
+from tidegate.findings.exposure import NO_USERS
 from tidegate.findings.host import unbounded_rows
 from tidegate.host.facts import Host, Transport
+from tidegate.host.load import flagged
 from tidegate.result import Finding, Reserve, Severity, State, Topic, Verdict
 
 _CONDITIONS = {rule.id: rule.condition for rule in RULES}
