@@ -1,0 +1,267 @@
+"""How much: the least vm.min_free_kbytes and the largest shared pools at which the sums fit.
+
+All numbers come out of the same sum that `check` prints (`host.load.reserve_of`): here it is only searched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tidegate import reserve, watermarks
+from tidegate import setting_ids as ids
+from tidegate.host.facts import Host, Memory, sysctl_int, sysctl_ints
+from tidegate.host.load import reserve_of
+from tidegate.plan.in_force import marked_zones
+from tidegate.result import Condition, Reserve, Row
+from tidegate.units import KIB, MIB, bytes_to_pages
+
+# What tcp_init_mem() (net/ipv4/tcp.c) and udp_init_mem() (net/ipv4/udp.c) give the smallest machine:
+# limit = 128 pages, tcp_mem[2] = udp_mem[2] = 3/2 of it.
+POOL_LEAST_PAGES = 192
+# As much as a host's other traffic is left where there is room: ten TCP connections with a fully grown
+# receive buffer (tcp_rmem[2], 6 MiB) or 500 at their start; 77 UDP sockets at net.core.rmem_default.
+TCP_ENOUGH_BYTES = 64 * MIB
+UDP_ENOUGH_BYTES = 16 * MIB
+# One pass of net_rx_action() handles net.core.netdev_budget = 300 packets: a shorter queue drops within it.
+BACKLOG_LEAST = 300
+BACKLOG_ENOUGH = 1000  # the kernel's default
+SMALL_KIB = 1024 * KIB
+POOLS_SHARE = 5  # where only an early drop holds the floor, pools still end at a fifth of RAM
+
+_STEPS = 1024  # of the search between a pool's bounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What a choice of values is to reach."""
+
+    condition: str  # settings_alone or with_drop
+    sized: bool  # and the need fits what only block IO can take
+
+
+GOALS = (
+    Goal(condition="settings_alone", sized=True),
+    Goal(condition="with_drop", sized=True),
+    Goal(condition="with_drop", sized=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolBounds:
+    """Between which values a shared pool may lie, in its own unit (pages, or packets)."""
+
+    id: str
+    now: int
+    least: int
+    enough: int
+    why_least: str
+
+    def at(self, step: int) -> int:
+        """The value at a step of the search; never more than it is now."""
+        return self.least + (self.enough - self.least) * step // _STEPS
+
+
+def ram_kib(host: Host) -> int | None:
+    """MemTotal, or the managed pages of all zones where that was not read."""
+    if host.memory is None:
+        return None
+    if host.memory.total_kib:
+        return host.memory.total_kib
+    managed = sum(zone.managed for zone in host.memory.zones)
+    return managed * host.page_bytes // KIB or None
+
+
+def share_kib(host: Host, max_share_percent: float) -> int | None:
+    """The most that vm.min_free_kbytes may be raised to: this share of RAM."""
+    ram = ram_kib(host)
+    return None if ram is None else int(ram * max_share_percent / 100)
+
+
+def is_small(host: Host) -> bool:
+    """A machine where one boost of a pageblock is more than min: boost_watermark() of mm/page_alloc.c."""
+    ram = ram_kib(host)
+    return ram is not None and ram < SMALL_KIB
+
+
+def kernel_zones(zones: tuple[watermarks.Zone, ...]) -> tuple[watermarks.Zone, ...]:
+    """The zones that the kernel's own requests can be served from."""
+    return tuple(zone for zone in zones if watermarks.serves_kernel(zone))
+
+
+def connections_fit(host: Host, most_kib: int) -> bool:
+    """Do the block connections alone need no more than a fifth of the share."""
+    names = {user.name for user in host.users}
+    rows = [row.pages for row in reserve_of(host).rows if row.kind == "need" and row.subject in names]
+    if None in rows:
+        return False
+    return sum(pages or 0 for pages in rows) * host.page_bytes <= most_kib * KIB // 5
+
+
+def others_bounded(host: Host, total: Reserve) -> bool:
+    """Others pin no more than a fifth of RAM."""
+    ram = ram_kib(host)
+    if ram is None or total.pin_pages is None:
+        return False
+    return total.pin_pages <= ram * KIB // host.page_bytes // POOLS_SHARE
+
+
+def condition(conditions: tuple[Condition, ...], name: str) -> Condition | None:
+    """A condition by its id."""
+    return next((one for one in conditions if one.id == name), None)
+
+
+def holds(conditions: tuple[Condition, ...], name: str) -> bool | None:
+    """Whether a condition holds; None when it cannot be told."""
+    found = condition(conditions, name)
+    return None if found is None else found.holds
+
+
+def sized(need: int | None, exclusive: int | None) -> bool | None:
+    """Does the need fit what only block IO can take."""
+    return None if need is None or exclusive is None else need <= exclusive
+
+
+def meets(total: Reserve, goal: Goal) -> bool:
+    """Does the host, as summed, reach the goal."""
+    fits = not goal.sized or sized(total.need_pages, total.exclusive_pages) is True
+    return fits and holds(total.conditions, goal.condition) is True
+
+
+def meets_at(host: Host, memory: Memory, total: Reserve, goal: Goal, min_free_kib: int) -> bool:
+    """The same with another vm.min_free_kbytes: only watermarks change, so only they are computed again."""
+    zones = marked_zones(host, memory, min_free_kib)
+    index = watermarks.normal_index(zones)
+    drop = condition(total.conditions, "with_drop")
+    found = reserve.conditions(
+        zones, index, total.need_pages, None if drop is None else drop.left_pages, total.pin_pages
+    )
+    if holds(found, goal.condition) is not True:
+        return False
+    cpus = host.cpus or 1
+    only = sum(watermarks.exclusive(zone, index, cpus, host.page_bytes) for zone in zones)
+    return not goal.sized or sized(total.need_pages, only) is True
+
+
+def least_min_free(host: Host, goal: Goal, most_kib: int, total: Reserve | None = None) -> int | None:
+    """The least vm.min_free_kbytes, from the present one up, that reaches the goal; None: beyond the most."""
+    total = total or reserve_of(host)
+    memory = host.memory
+    if memory is None or memory.min_free_kib is None:
+        return None
+    now = memory.min_free_kib
+    if meets(total, goal):
+        return now
+    if most_kib <= now or not meets_at(host, memory, total, goal, most_kib):
+        return None
+    found = watermarks.least_min_free_kib(
+        1, lambda kib: int(meets_at(host, memory, total, goal, kib)), most_kib
+    )
+    return None if found is None else max(found, now + 1)
+
+
+def pools(host: Host) -> tuple[PoolBounds, ...]:
+    """The shared pools of this host that a sysctl bounds, with the room there is to move them."""
+    made = []
+    for name, enough_bytes, sockets in (
+        (ids.TCP_MEM, TCP_ENOUGH_BYTES, True),
+        (ids.UDP_MEM, UDP_ENOUGH_BYTES, False),
+    ):
+        now = sysctl_ints(host, name)
+        if len(now) == 3:
+            least, why = _pool_least(host, name, block_sockets=sockets)
+            enough = max(enough_bytes // host.page_bytes, least)
+            made.append(_bounds(name, now[2], least, enough, why))
+    backlog = sysctl_int(host, ids.NETDEV_MAX_BACKLOG)
+    if backlog is not None:
+        why = f"{BACKLOG_LEAST} packets: what one pass of net_rx_action() handles"
+        made.append(_bounds(ids.NETDEV_MAX_BACKLOG, backlog, BACKLOG_LEAST, BACKLOG_ENOUGH, why))
+    return tuple(made)
+
+
+def _bounds(name: str, now: int, least: int, enough: int, why: str) -> PoolBounds:
+    return PoolBounds(id=name, now=now, least=min(least, now), enough=min(enough, now), why_least=why)
+
+
+def _pool_least(host: Host, name: str, *, block_sockets: bool) -> tuple[int, str]:
+    """Below this a pool would not serve the host any more, and why."""
+    protocol = "TCP" if name == ids.TCP_MEM else "UDP"
+    used = 2 * host.counters.get(f"sockstat.{protocol}.mem", 0)
+    own = 0
+    if block_sockets:
+        own = sum(
+            (socket.sndbuf_bytes or 0) + (socket.rcvbuf_bytes or 0)
+            for user in host.users
+            for socket in user.sockets
+            if socket.family != "unix" and socket.sndbuf_locked and socket.rcvbuf_locked
+        )
+    with_own = POOL_LEAST_PAGES + bytes_to_pages(own, host.page_bytes)
+    choices = (
+        (POOL_LEAST_PAGES, "what the kernel gives the smallest machine"),
+        (used, "twice what is in use now"),
+        (with_own, "that of the smallest machine and the block sockets' own"),
+    )
+    pages, why = max(choices, key=lambda choice: choice[0])
+    return pages, f"{pages} pages: {why}"
+
+
+def pool_values(host: Host, bounds: tuple[PoolBounds, ...], step: int) -> dict[str, str]:
+    """The sysctls of all pools at a step of the search."""
+    values = {}
+    for pool in bounds:
+        value = pool.at(step)
+        if pool.id == ids.NETDEV_MAX_BACKLOG:
+            values[pool.id] = str(value)
+            continue
+        # The kernel's own proportions: min and pressure are 1/2 and 2/3 of max (tcp_init_mem).
+        low, pressure, _ = sysctl_ints(host, pool.id)
+        values[pool.id] = f"{min(low, value // 2)}\t{min(pressure, value * 2 // 3)}\t{value}"
+    return values
+
+
+def with_pools(host: Host, values: Mapping[str, str]) -> Host:
+    """The host with these sysctls; pools move nothing else."""
+    return replace(host, sysctls={**host.sysctls, **values})
+
+
+def largest_pools(host: Host, goal: Goal, most_kib: int) -> tuple[dict[str, str], int] | None:
+    """The largest pools at which `most_kib` reach the goal, and the least min_free_kbytes for them."""
+    bounds = pools(host)
+
+    def tried(step: int) -> tuple[dict[str, str], int] | None:
+        values = pool_values(host, bounds, step)
+        found = least_min_free(with_pools(host, values), goal, most_kib)
+        return None if found is None else (values, found)
+
+    if (best := tried(_STEPS)) is not None:
+        return best
+    if (best := tried(0)) is None:
+        return None
+    enough, short = 0, _STEPS
+    while short - enough > 1:
+        middle = (enough + short) // 2
+        if (found := tried(middle)) is not None:
+            best, enough = found, middle
+        else:
+            short = middle
+    return best
+
+
+def outer_pools(host: Host) -> dict[str, str]:
+    """Pools that end at a fifth of RAM: with an early drop others pin at most that, and the host fits."""
+    bounds = pools(host)
+
+    def fits(step: int) -> bool:
+        tried = with_pools(host, pool_values(host, bounds, step))
+        return others_bounded(tried, reserve_of(tried))
+
+    if others_bounded(host, reserve_of(host)):
+        return {}
+    step = next((step for step in (_STEPS, 768, 512, 384, 256, 192, 128, 64, 32) if fits(step)), 0)
+    return pool_values(host, bounds, step)
+
+
+def dominant(rows: tuple[Row, ...], *kinds: str) -> Row | None:
+    """The largest row of these kinds; one without bound is larger than any other."""
+    among = [row for row in rows if row.kind in kinds and row.pages != 0]
+    return max(among, key=lambda row: float("inf") if row.pages is None else row.pages, default=None)

@@ -1,0 +1,413 @@
+"""One function a setting: what it becomes on this host and why, or None where there is nothing to change.
+
+A function never gives a setting that this kernel does not have or that could not be read, and never one that
+makes looser what the administrator has tighter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tidegate import setting_ids as ids
+from tidegate.host.facts import BlockUser, Host, Memory, Route, Transport, sysctl_int, sysctl_ints
+from tidegate.host.load import connections_of
+from tidegate.plan import bounds
+from tidegate.plan.bounds import Goal
+from tidegate.plan.in_force import marked_zones
+from tidegate.reserve import Connection
+from tidegate.result import Basis, Law, Reserve, Setting
+from tidegate.units import KIB, human_bytes
+
+FILES = ("sysctl", "script", "tuned")
+DEVICE_FILES = ("script", "tuned")
+
+CAP_BYTES = 128 * KIB  # as asked with SO_SNDBUF and SO_RCVBUF; sk_sndbuf and sk_rcvbuf become twice that
+RESERVE_MEM_SINCE = (5, 16, 0)  # 2bb2f5fb21b0, "net: add new socket option SO_RESERVE_MEM"
+QUEUE_REQUESTS = 16
+QUEUE_SECTORS_KIB = 128  # a swap-out is 4 to 128 KiB (a plug's merge)
+STEPS_MAX = 8
+IDLE = "before swapon, or on an idle queue: the write waits for all IO in flight"
+AGAIN = "before the connections are made: those that are already larger stay so until they are made again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """The words of a setting that only sets a number."""
+
+    law: Law
+    why: str
+    lower: str
+    upper: str
+    first: str = ""
+
+
+def sysctl_path(name: str) -> str:
+    """The file of a sysctl; a dot inside a name stands as a slash in its key and is not needed here."""
+    return "/proc/sys/" + name.replace(".", "/")
+
+
+def shown(host: Host, name: str) -> str | None:
+    """A sysctl's value with single spaces; None when it was not read."""
+    value = host.sysctls.get(name)
+    return None if value is None else " ".join(value.split())
+
+
+def sysctl(host: Host, name: str, new: str, texts: Texts, *, dominant: str = "") -> Setting | None:
+    """A sysctl with a new value, unless it has it or is not there."""
+    old, new = shown(host, name), " ".join(new.split())
+    if old is None or old == new:
+        return None
+    return Setting(
+        id=name,
+        law=texts.law,
+        path=sysctl_path(name),
+        old=old,
+        new=new,
+        why=texts.why,
+        basis=Basis.ARITHMETIC,
+        lower=texts.lower,
+        upper=texts.upper,
+        dominant=dominant,
+        first=texts.first,
+        undo=old,
+        means=FILES,
+    )
+
+
+_FIXED: dict[str, tuple[int, Texts]] = {
+    ids.HIGH_ORDER_ALLOC_DISABLE: (
+        ids.HIGH_ORDER_ALLOC_DISABLE_TARGET,
+        Texts(
+            law=Law.DISCARD,
+            why="a small packet that nobody reads then pins one page, not 32 KiB shared with 20 others: what "
+            "is charged is what is pinned",
+            lower="1: the switch is on",
+            upper="1",
+        ),
+    ),
+    ids.SKB_DEFER_MAX: (
+        ids.SKB_DEFER_MAX_TARGET,
+        Texts(
+            law=Law.DISCARD,
+            why="consumed packets are freed at once and do not wait on the CPU that allocated them",
+            lower="0: no packet waits",
+            upper="the kernel's default of 64 a CPU",
+        ),
+    ),
+    ids.WATERMARK_BOOST: (
+        ids.WATERMARK_BOOST_TARGET,
+        Texts(
+            law=Law.RESERVE,
+            why="on a small machine the boost for defragmentation is several times min: it holds up those "
+            "that reclaim and gives the reserve nothing",
+            lower="0: no boost",
+            upper="the kernel's default of 15000",
+        ),
+    ),
+    ids.PAGE_CLUSTER: (
+        ids.PAGE_CLUSTER_TARGET,
+        Texts(
+            law=Law.THROTTLE,
+            why="a swap read brings one page: no more waits on reserve pages behind a hole in the stream",
+            lower="0: one page",
+            upper="the kernel's default of 3 (eight pages)",
+        ),
+    ),
+    ids.IPFRAG_HIGH_THRESH: (
+        ids.IPFRAG_HIGH_THRESH_TARGET,
+        Texts(
+            law=Law.DISCARD,
+            why="datagrams that never become whole hold at most this much for 30 seconds",
+            lower="256 KiB: four whole datagrams of 64 KiB in the making",
+            upper="the kernel's default of 4 MiB",
+        ),
+    ),
+    ids.IP6FRAG_HIGH_THRESH: (
+        ids.IP6FRAG_HIGH_THRESH_TARGET,
+        Texts(
+            law=Law.DISCARD,
+            why="IPv6 datagrams that never become whole hold at most this much for 60 seconds",
+            lower="256 KiB: four whole datagrams of 64 KiB in the making",
+            upper="the kernel's default of 4 MiB",
+        ),
+    ),
+}
+
+
+def fixed(host: Host, name: str) -> Setting | None:
+    """A sysctl whose target no arithmetic of a host sizes; tighter values of the administrator stay."""
+    target, texts = _FIXED[name]
+    now = sysctl_int(host, name)
+    if now is None or (now >= target if name == ids.HIGH_ORDER_ALLOC_DISABLE else now <= target):
+        return None
+    return sysctl(host, name, str(target), texts)
+
+
+FIXED = tuple(_FIXED)
+
+
+def pool(host: Host, name: str, new: str, why_least: str, *, dominant: str) -> Setting | None:
+    """tcp_mem, udp_mem or the softnet backlog at a value that fits beside the reserve."""
+    most = new.rsplit(maxsplit=1)[-1]
+    what = {
+        ids.TCP_MEM: "what TCP sockets of everybody may hold",
+        ids.UDP_MEM: "what UDP sockets of everybody may hold",
+        ids.NETDEV_MAX_BACKLOG: "what waits between driver and stack, for each CPU",
+    }[name]
+    return sysctl(
+        host,
+        name,
+        new,
+        Texts(
+            law=Law.DISCARD,
+            why=f"{what} ends before free memory is down at the floor of the receive ring",
+            lower=why_least,
+            upper=f"{most}: more, and it would no longer fit between high and 3/8 of min",
+        ),
+        dominant=dominant,
+    )
+
+
+def min_free(host: Host, new_kib: int, total: Reserve, goal: Goal, most_kib: int) -> Setting | None:
+    """vm.min_free_kbytes at the least value at which the sum fits, with how to get there."""
+    row = bounds.dominant(total.rows, "need", "others", "pin")
+    if goal.condition == "settings_alone":
+        why = "others can no longer bring free memory down to 3/8 of min, where the receive ring runs dry"
+    else:
+        why = "with an early drop that closes at min, what block IO and rings take below min is really there"
+    if goal.sized:
+        why += "; the need of block IO fits what only block IO can take"
+    made = sysctl(
+        host,
+        ids.MIN_FREE,
+        str(new_kib),
+        Texts(
+            law=Law.RESERVE,
+            why=why,
+            lower=f"{new_kib} kB: the least at which the sum fits",
+            upper=f"{max(most_kib, new_kib)} kB: the share of RAM that it may take",
+        ),
+        dominant=row.holder if row else "",
+    )
+    if made is None or host.memory is None or host.memory.min_free_kib is None:
+        return made
+    first, steps = _raise(host, host.memory, new_kib)
+    return replace(made, first=first, steps=steps)
+
+
+def _raise(host: Host, memory: Memory, new_kib: int) -> tuple[str, tuple[str, ...]]:
+    """How many pages must be free before a raise, and the values on the way when they are not.
+
+    A floor is not a stock: raised above what is free, it stops everybody who may not go below min until
+    kswapd has made up for it, and kswapd frees by writing over the network.
+    """
+    assert memory.min_free_kib is not None
+    high = sum(zone.high for zone in bounds.kernel_zones(marked_zones(host, memory, new_kib)))
+    free = sum(zone.free for zone in bounds.kernel_zones(memory.zones))
+    first = f"{high:,} pages free (the new high watermarks); {free:,} were when this host was read"
+    if free >= high:
+        return first, ()
+    # Each step adds at most a quarter of what is there, so that kswapd has little to make up for each time.
+    steps: list[str] = []
+    at = memory.min_free_kib
+    while at < new_kib and len(steps) < STEPS_MAX:
+        at = min(new_kib, at + max(at // 4, new_kib // STEPS_MAX, 1))
+        steps.append(str(at))
+    if steps[-1] != str(new_kib):
+        steps.append(str(new_kib))
+    return f"{first}; so in steps, each when the high watermarks of the step are free", tuple(steps)
+
+
+def buffer_max(host: Host, name: str, most_bytes: int) -> Setting | None:
+    """The third number of tcp_rmem or tcp_wmem: what a connection that is not capped may grow to."""
+    now = sysctl_ints(host, name)
+    if len(now) != 3 or now[2] <= most_bytes:
+        return None
+    new = f"{min(now[0], most_bytes)} {min(now[1], most_bytes)} {most_bytes}"
+    what = "receive" if name == ids.TCP_RMEM else "send"
+    return sysctl(
+        host,
+        name,
+        new,
+        Texts(
+            law=Law.THROTTLE,
+            why=f"where the block sockets cannot be capped themselves, the {what} buffer of every TCP "
+            f"connection of this host ends at {human_bytes(most_bytes)}",
+            lower=f"{human_bytes(2 * CAP_BYTES)}: less slows every connection of this host",
+            upper=f"{human_bytes(most_bytes)}: more, and the need of the connections would ask for more than "
+            "a fifth of the share",
+            first=AGAIN,
+        ),
+    )
+
+
+def cap(host: Host, user: BlockUser) -> Setting | None:
+    """SO_SNDBUF and SO_RCVBUF on the connections of one block user."""
+    open_ = [one for one in connections_of(host) if one.user == user.name and not _is_capped(one)]
+    if not open_ or (user.sockets and all(socket.family == "unix" for socket in user.sockets)):
+        return None
+    locked = [socket for socket in user.sockets if socket.sndbuf_locked and socket.rcvbuf_locked]
+    sndbuf = min([CAP_BYTES, *(socket.sndbuf_bytes // 2 for socket in locked if socket.sndbuf_bytes)])
+    rcvbuf = min([CAP_BYTES, *(socket.rcvbuf_bytes // 2 for socket in locked if socket.rcvbuf_bytes)])
+    now = {(one.sndbuf_bytes, one.rcvbuf_bytes) for one in open_}
+    biggest = max(now, key=lambda pair: (pair[0] or 0) + (pair[1] or 0))
+    old = f"sndbuf up to {_size(biggest[0])}, rcvbuf up to {_size(biggest[1])}"
+    return Setting(
+        id=ids.of(ids.CAP, user.name),
+        law=Law.THROTTLE,
+        path=f"socket:{user.name}",
+        old=old,
+        new=f"SO_SNDBUF={sndbuf} SO_RCVBUF={rcvbuf}",
+        why="a connection then holds at most this, whatever its peer sends: more than ten times less than "
+        "with buffers that tune themselves",
+        basis=Basis.ARITHMETIC,
+        lower="64 KiB: one segment of the largest size each way",
+        upper=f"{human_bytes(CAP_BYTES)} asked; the kernel doubles it and locks it",
+        dominant=f"transmit and receive of {user.name}",
+        first=_cap_first(user),
+        undo="make the connection again",
+    )
+
+
+def _is_capped(one: Connection) -> bool:
+    sizes = (one.sndbuf_bytes, one.rcvbuf_bytes)
+    return all(size is not None and size <= 2 * CAP_BYTES for size in sizes)
+
+
+def _cap_first(user: BlockUser) -> str:
+    if user.transport is Transport.ISCSI:
+        return (
+            "node.conn[0].tcp.window_size of the session (iscsiadm), before login: iscsid sets both from it"
+        )
+    if user.transport is Transport.DRBD:
+        return "sndbuf-size and rcvbuf-size in the resource's net section, before connecting"
+    return (
+        "on the socket before it is handed to the kernel, by the program that connects, or on the connected "
+        "socket from a BPF iterator over TCP sockets"
+    )
+
+
+def reserve_mem(host: Host, user: BlockUser) -> Setting | None:
+    """SO_RESERVE_MEM: a share of tcp_mem of its own for a block connection."""
+    inet = [socket for socket in user.sockets if socket.family != "unix"]
+    if host.kernel.version < RESERVE_MEM_SINCE or not inet:
+        return None
+    whole = [
+        (socket.sndbuf_bytes or 0) + (socket.rcvbuf_bytes or 0)
+        for socket in inet
+        if socket.sndbuf_locked and socket.rcvbuf_locked
+    ]
+    amount = min(4 * CAP_BYTES, max(whole, default=4 * CAP_BYTES))
+    return Setting(
+        id=ids.of(ids.RESERVE_MEM, user.name),
+        law=Law.RESERVE,
+        path=f"socket:{user.name}",
+        old=None,
+        new=f"SO_RESERVE_MEM={amount}",
+        why="when others fill tcp_mem the connection still has a share of its own; nothing else helps there, "
+        "with thousands of pages free",
+        basis=Basis.ARITHMETIC,
+        lower=f"{human_bytes(amount)}: its send and receive buffer",
+        upper="tcp_mem, of which it is a part",
+        first="by the program that connects, before the hand-over; its socket must be made in a memory "
+        "cgroup that is not the root (any systemd service is)",
+        undo="make the connection again",
+    )
+
+
+def _size(amount: int | None) -> str:
+    return "?" if amount is None else human_bytes(amount)
+
+
+def nr_requests(user: BlockUser) -> Setting | None:
+    """Fewer requests in flight on a block user's queue."""
+    queue = user.queue
+    if queue is None or queue.nr_requests is None or queue.nr_requests <= QUEUE_REQUESTS:
+        return None
+    return _queue_setting(
+        ids.of(ids.NR_REQUESTS, queue.device),
+        f"/sys/block/{queue.device}/queue/nr_requests",
+        queue.nr_requests,
+        QUEUE_REQUESTS,
+        why="fewer requests can be in flight, so that less waits for its reply on reserve pages",
+        lower="4: BLKDEV_MIN_RQ",
+    )
+
+
+def max_sectors(user: BlockUser) -> Setting | None:
+    """Smaller requests on a block user's queue."""
+    queue = user.queue
+    if queue is None or queue.max_sectors_kib is None or queue.max_sectors_kib <= QUEUE_SECTORS_KIB:
+        return None
+    return _queue_setting(
+        ids.of(ids.MAX_SECTORS, queue.device),
+        f"/sys/block/{queue.device}/queue/max_sectors_kb",
+        queue.max_sectors_kib,
+        QUEUE_SECTORS_KIB,
+        why="a request is smaller, so that its reply withdraws less at once",
+        lower="one page",
+    )
+
+
+def _queue_setting(name: str, path: str, old: int, new: int, *, why: str, lower: str) -> Setting:
+    return Setting(
+        id=name,
+        law=Law.THROTTLE,
+        path=path,
+        old=str(old),
+        new=str(new),
+        why=why,
+        basis=Basis.ARITHMETIC,
+        lower=lower,
+        upper=f"{old}: what it is now",
+        first=IDLE,
+        undo=str(old),
+        means=DEVICE_FILES,
+    )
+
+
+def neighbour(host: Host, address: str) -> Setting | None:
+    """A permanent neighbour entry for the server, or for the gateway to it."""
+    found = _route_to(host, address)
+    if found is None or found.local or not found.device or found.neighbour_state == "PERMANENT":
+        return None
+    return Setting(
+        id=ids.of(ids.NEIGHBOUR, address),
+        law=Law.RESERVE,
+        path=f"neigh:{address} dev {found.device}",
+        old=found.neighbour_state,
+        new="PERMANENT",
+        why="resolving the address takes ordinary memory (arp_solicit); after three failures nothing is sent",
+        basis=Basis.ARITHMETIC,
+        lower="PERMANENT",
+        upper="write it again when the server's or gateway's hardware address changes",
+        undo="nud reachable",
+        means=("script",),
+    )
+
+
+def _route_to(host: Host, address: str) -> Route | None:
+    for user in host.users:
+        for route in user.routes:
+            if (route.neighbour or route.peer) == address:
+                return route
+    return None
+
+
+def threaded(host: Host, nic: str) -> Setting | None:
+    """Threaded NAPI off, so that PF_MEMALLOC of the interrupted task's softirq counts in the receive path."""
+    if not any(link.name == nic and link.threaded for link in host.links):
+        return None
+    return Setting(
+        id=ids.of(ids.THREADED, nic),
+        law=Law.RESERVE,
+        path=f"/sys/class/net/{nic}/threaded",
+        old="1",
+        new="0",
+        why="in a NAPI thread bottom halves are off: PF_MEMALLOC is without effect (__gfp_pfmemalloc_flags)",
+        basis=Basis.ARITHMETIC,
+        lower="0",
+        upper="0",
+        undo="1",
+        means=DEVICE_FILES,
+    )
