@@ -21,7 +21,7 @@ Sources = Mapping[str, str]  # module name -> text, such as "tidegate.host.live"
 # different groups do not import each other.
 LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("__init__", "units", "errors", "trace", "case", "result", "setting_ids"),),
-    (("reserve", "drivers", "frames", "watermarks"),),
+    (("reserve", "drivers", "frames", "watermarks", "rules_of_thumb"),),
     (("model",), ("sim",)),
     (("designs",),),
     (("refine",),),

@@ -53,7 +53,15 @@ for 2, 5 and 6.
 """
 
 
+def drivers_page() -> str:
+    """The table of drivers."""
+    from tidegate.report.docs_drivers import drivers_markdown
+
+    return drivers_markdown()
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "drivers.md": drivers_page,
     "commands.md": commands_page,
     "exit-codes.md": exit_codes_page,
 }

@@ -369,3 +369,27 @@ def compare(
                 )
             )
     return tuple(made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What a min_free_kbytes withholds from everybody else, in pages."""
+
+    min_pages: int  # ordinary requests that may sleep stop here
+    high_pages: int  # and this is what kswapd keeps free
+    ram_pages: int
+
+    @property
+    def of_ram(self) -> float:
+        """The part of RAM that is kept free, 0 to 1."""
+        return self.high_pages / self.ram_pages if self.ram_pages else 0.0
+
+
+def share(zones: Sequence[Zone], ram_pages: int | None = None) -> Share:
+    """What the zones' watermarks withhold, boost left out; of all managed pages unless RAM is given."""
+    managed = sum(zone.managed for zone in zones)
+    return Share(
+        min_pages=sum(min(wmark_min(zone), zone.managed) for zone in zones),
+        high_pages=sum(min(wmark_high(zone), zone.managed) for zone in zones),
+        ram_pages=managed if ram_pages is None else ram_pages,
+    )
