@@ -41,7 +41,7 @@ def series(text: str) -> dict[str, float]:
 
 
 @needs_promtool
-@pytest.mark.parametrize("sample", (*samples.ALL, samples.hostile))
+@pytest.mark.parametrize("sample", [*samples.ALL, samples.hostile])
 def test_promtool_has_nothing_to_say(sample: Callable[[], CheckResult]) -> None:
     for text in (
         check_metrics([sample()], [ALL_COUNTERS]),
@@ -178,14 +178,15 @@ def test_numbers_are_written_as_they_are() -> None:
 
 
 def test_mistakes_are_caught_where_they_are_made() -> None:
-    for wrong in (
+    wrongs: tuple[Callable[[], Metric], ...] = (
         lambda: gauge("Tidegate", "x"),
         lambda: gauge("tidegate_x_total", "x"),
         lambda: counter("tidegate_x", "x"),
         lambda: gauge("tidegate_x", ""),
         lambda: gauge("tidegate_x", "x", sample(1), sample(2)),
         lambda: gauge("tidegate_x", "x", sample(1, __name="y")),
-    ):
+    )
+    for wrong in wrongs:
         with pytest.raises(AssertionError):
             wrong()
     twice = Metric(name="tidegate_x", help="x", kind=Kind.GAUGE, samples=())
