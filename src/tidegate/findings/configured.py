@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tidegate.findings.exposure import graded, graded_why, over_users, swaps, user_evidence
 from tidegate.findings.rule import Judgement, Rule, absent, applies, unknown
 from tidegate.host.facts import BlockUser, Host, UserKind
-from tidegate.result import Cure, Evidence, Reserve, Severity, Shown, Topic
+from tidegate.result import ChainLink, Cure, Evidence, Reserve, Severity, Shown, Topic
 
 _FSTAB = "etc/fstab"
 _FACTORS = {
@@ -149,11 +149,15 @@ def _loop(host: Host, _reserve: Reserve) -> Judgement:
                 "through ordinary page cache",
                 user,
             ),
-            *(loops[0].evidence or user_evidence(user)),
+            *(loops[0].evidence or (_loop_evidence(loops[0]),)),
             severity=graded(user),
         )
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user, by_swap=True)
+
+
+def _loop_evidence(loop: ChainLink) -> Evidence:
+    return Evidence(source=f"sys/block/{loop.name}/loop", value=loop.detail or loop.name)
 
 
 LOOP_OVER_NETWORK = Rule(
@@ -185,7 +189,7 @@ LOOP_OVER_NETWORK = Rule(
 
 
 def _shutdown_order(host: Host, _reserve: Reserve) -> Judgement:
-    return over_users(host, lambda user: _order_of(host, user), none="nobody is concerned")
+    return over_users(host, lambda user: _order_of(host, user))
 
 
 def _order_of(host: Host, user: BlockUser) -> Judgement:

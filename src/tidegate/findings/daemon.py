@@ -103,7 +103,7 @@ def _d9_serving(host: Host, _reserve: Reserve) -> Judgement:
         answers = [_serving(one, user, severity) for one in serving]
         return one_answer(answers, none="")
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user)
 
 
 def _serving(daemon: Daemon, user: BlockUser, severity: Severity) -> Judgement:
@@ -172,7 +172,7 @@ def _d9_reconnect(host: Host, _reserve: Reserve) -> Judgement:
             return absent(f"{user.name} needs no program to connect again", *user_evidence(user))
         return one_answer([_helping(one, user) for one in helpers], none="")
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user)
 
 
 def _helping(daemon: Daemon, user: BlockUser) -> Judgement:
@@ -223,7 +223,7 @@ D9_RECONNECT = Rule(
 
 
 def _d14(host: Host, _reserve: Reserve) -> Judgement:
-    return over_users(host, _d14_of, none="nobody is concerned")
+    return over_users(host, _d14_of)
 
 
 def _d14_of(user: BlockUser) -> Judgement:

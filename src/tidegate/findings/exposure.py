@@ -113,17 +113,23 @@ def sysctl_path(name: str) -> str:
 
 
 def over_users(
-    host: Host, ask: Callable[[BlockUser], Judgement], *, among: Iterable[BlockUser] | None = None, none: str
+    host: Host,
+    ask: Callable[[BlockUser], Judgement],
+    *,
+    among: Iterable[BlockUser] | None = None,
+    none: str = "nobody is concerned",
+    by_swap: bool = False,
 ) -> Judgement:
-    """Asks for each block user and makes one answer; `none` says why it is absent where nobody is
-    concerned.
+    """Asks for each block user and makes one answer; `none` says why it is absent where nobody is concerned.
+
+    `by_swap`: an answer without a severity of its own has that of its user, `deadlock` or `stall`.
     """
     if not host.users:
         return replace(absent(NO_USERS), rests_on=frozenset({Topic.USERS}))
     users = tuple(host.users if among is None else among)
     if not users:
-        return replace(absent(none), severity=graded(*host.users))
-    answers = [_named(ask(user), user) for user in users]
+        return absent(none)
+    answers = [_named(ask(user), user, by_swap) for user in users]
     return one_answer(answers, none=none)
 
 
@@ -148,9 +154,9 @@ def _rank(answer: Judgement) -> int:
     return -1 if answer.severity is None else _SEVERITIES.index(answer.severity)
 
 
-def _named(answer: Judgement, user: BlockUser) -> Judgement:
-    subjects = answer.subjects or (user.name,)
-    return replace(answer, subjects=subjects, severity=answer.severity or graded(user))
+def _named(answer: Judgement, user: BlockUser, by_swap: bool) -> Judgement:
+    severity = answer.severity or (graded(user) if by_swap else None)
+    return replace(answer, subjects=answer.subjects or (user.name,), severity=severity)
 
 
 def _joined(answers: list[Judgement]) -> Judgement:

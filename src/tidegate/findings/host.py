@@ -88,7 +88,7 @@ def _d4(host: Host, _reserve: Reserve) -> Judgement:
             )
         return absent("no zone is large enough for a high-order reserve, or nothing asks for one", *evidence)
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user)
 
 
 D4 = Rule(
@@ -127,7 +127,7 @@ def unbounded_rows(reserve: Reserve) -> tuple[Row, ...]:
 
 
 def _d15(host: Host, reserve: Reserve) -> Judgement:
-    return over_users(host, lambda user: _d15_of(host, reserve, user), none="nobody is concerned")
+    return over_users(host, lambda user: _d15_of(host, reserve, user), by_swap=True)
 
 
 def _d15_of(host: Host, reserve: Reserve, user: BlockUser) -> Judgement:
@@ -276,7 +276,7 @@ def _d21(host: Host, reserve: Reserve) -> Judgement:
             (f"others take from the reserve, uncounted: {names}"), *evidence, severity=Severity.STALL
         )
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user)
 
 
 D21 = Rule(
@@ -385,7 +385,7 @@ def _watermark_boost(host: Host, reserve: Reserve) -> Judgement:
             severity=Severity.NOTE,
         )
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user)
 
 
 WATERMARK_BOOST_ON = Rule(

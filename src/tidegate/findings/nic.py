@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from tidegate.drivers import Driver, Failure, Refill, driver
 from tidegate.findings.exposure import (
     floor_evidence,
-    graded,
     graded_why,
     memalloc_key,
     on_the_wire,
@@ -55,12 +53,14 @@ def nic_evidence(nic: Link) -> Evidence:
     )
 
 
-def over_nics(host: Host, ask: Callable[[BlockUser, Link], Judgement]) -> Judgement:
+def over_nics(host: Host, ask: Callable[[BlockUser, Link], Judgement], *, by_swap: bool = False) -> Judgement:
     """Asks for each NIC in the path of each block user."""
-    return over_users(host, lambda user: _over_nics_of(host, user, ask), none="no NIC is in the path")
+    return over_users(host, lambda user: _over_nics_of(host, user, ask), by_swap=by_swap)
 
 
-def over_drivers(host: Host, ask: Callable[[BlockUser, Link, Driver], Judgement]) -> Judgement:
+def over_drivers(
+    host: Host, ask: Callable[[BlockUser, Link, Driver], Judgement], *, by_swap: bool = False
+) -> Judgement:
     """Asks for each NIC whose driver is known; a driver that is not in the table is unknown, never a
     guess.
     """
@@ -78,7 +78,7 @@ def over_drivers(host: Host, ask: Callable[[BlockUser, Link, Driver], Judgement]
             )
         return ask(user, nic, row)
 
-    return over_nics(host, of_nic)
+    return over_nics(host, of_nic, by_swap=by_swap)
 
 
 def _over_nics_of(host: Host, user: BlockUser, ask: Callable[[BlockUser, Link], Judgement]) -> Judgement:
@@ -91,8 +91,7 @@ def _over_nics_of(host: Host, user: BlockUser, ask: Callable[[BlockUser, Link], 
     if unseen or not answers:
         what = f"to {unseen[0]}" if unseen else "of its packets"
         answers.append(unknown(f"the NIC of {user.name} is not known: no route {what} could be followed"))
-    graded_answers = [one if one.severity else replace(one, severity=graded(user)) for one in answers]
-    return one_answer(graded_answers, none=f"no NIC of {user.name}")
+    return one_answer(answers, none=f"no NIC of {user.name}")
 
 
 def soft_rdma(host: Host) -> bool:

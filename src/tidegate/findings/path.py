@@ -84,7 +84,7 @@ def _d7(host: Host, reserve: Reserve) -> Judgement:
             ),
         )
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user)
 
 
 def _packet_sockets(host: Host) -> tuple[Evidence, ...]:
@@ -159,7 +159,7 @@ D7 = Rule(
 
 
 def _d8(host: Host, reserve: Reserve) -> Judgement:
-    return over_users(host, lambda user: _d8_of(host, reserve, user), none="nobody is concerned")
+    return over_users(host, lambda user: _d8_of(host, reserve, user), by_swap=True)
 
 
 def _d8_of(host: Host, reserve: Reserve, user: BlockUser) -> Judgement:
@@ -263,7 +263,7 @@ def _d19(host: Host, _reserve: Reserve) -> Judgement:
             return unknown(f"{IPFRAG_HIGH_THRESH} was not read", *evidence, severity=Severity.STALL)
         return absent("incomplete datagrams hold little", *evidence)
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user)
 
 
 D19 = Rule(
@@ -315,7 +315,7 @@ def _d20(host: Host, _reserve: Reserve) -> Judgement:
             )
         return absent("no WireGuard here")
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user)
 
 
 D20 = Rule(

@@ -53,7 +53,7 @@ def _d1(host: Host, reserve: Reserve) -> Judgement:
             f"in reclaim for {user.name}, whose replies only that poll can deliver",
         )
 
-    return over_nics(host, of_nic)
+    return over_nics(host, of_nic, by_swap=True)
 
 
 D1 = Rule(
@@ -111,7 +111,7 @@ def _d2(host: Host, reserve: Reserve) -> Judgement:
             f"{user.name} included",
         )
 
-    return over_drivers(host, of_nic)
+    return over_drivers(host, of_nic, by_swap=True)
 
 
 D2 = Rule(
@@ -160,7 +160,7 @@ def _d3(host: Host, reserve: Reserve) -> Judgement:
             "reserve: at the atomic floor its cache of 64 runs dry and filled buffers cannot be handed up",
         )
 
-    return over_drivers(host, of_nic)
+    return over_drivers(host, of_nic, by_swap=True)
 
 
 D3 = Rule(
@@ -330,7 +330,7 @@ def _d22(host: Host, reserve: Reserve) -> Judgement:
             f"which waits in reclaim for {user.name} or cannot be created at all",
         )
 
-    return over_drivers(host, of_nic)
+    return over_drivers(host, of_nic, by_swap=True)
 
 
 D22 = Rule(

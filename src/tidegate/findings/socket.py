@@ -77,7 +77,7 @@ def _d6(host: Host, reserve: Reserve) -> Judgement:
             cure=Cure(settings=(of(CAP, user.name), TCP_RMEM, PAGE_CLUSTER, MIN_FREE)),
         )
 
-    return over_users(host, of_user, none="no socket is flagged")
+    return over_users(host, of_user)
 
 
 D6 = Rule(
@@ -131,7 +131,7 @@ def _d11(host: Host, reserve: Reserve) -> Judgement:
             severity=graded(user),
         )
 
-    return over_users(host, of_user, none="every socket is flagged")
+    return over_users(host, of_user, by_swap=True)
 
 
 D11 = Rule(
@@ -201,7 +201,7 @@ def _d12(host: Host, _reserve: Reserve) -> Judgement:
             )
         return absent(f"the connector of {user.name} has no memory limit", *evidence)
 
-    return over_users(host, of_user, none="no flagged socket")
+    return over_users(host, of_user)
 
 
 D12 = Rule(
@@ -258,7 +258,7 @@ def _d13(host: Host, _reserve: Reserve) -> Judgement:
             cure=Cure(settings=(of(RESERVE_MEM, user.name),)),
         )
 
-    return over_users(host, of_user, none="nothing goes over TCP")
+    return over_users(host, of_user)
 
 
 D13 = Rule(
@@ -448,7 +448,7 @@ def _skb_defer(host: Host, _reserve: Reserve) -> Judgement:
             severity=Severity.NOTE,
         )
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user)
 
 
 SKB_DEFER = Rule(

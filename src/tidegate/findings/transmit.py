@@ -45,7 +45,7 @@ def _d10(host: Host, _reserve: Reserve) -> Judgement:
             cure=Cure(settings=tuple(of(NEIGHBOUR, name) for name in names)),
         )
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user)
 
 
 def _settled(host: Host, route: Route) -> bool:
@@ -152,7 +152,7 @@ def _d23(host: Host, _reserve: Reserve) -> Judgement:
             ("whether DMA goes through an IOMMU is not seen from here"), evidence, severity=Severity.NOTE
         )
 
-    return over_users(host, of_user, none="nobody is concerned")
+    return over_users(host, of_user)
 
 
 _DMA_MAPPED = ("iommu=", "intel_iommu=", "amd_iommu=", "iommu.strict=", "swiotlb=", "mem_encrypt=")

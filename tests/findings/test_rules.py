@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.findings import hosts
+from tests.findings.cases import CASES, Case
+
+from tidegate.findings import RULES, judge
+from tidegate.findings.rule import Rule, judge_rule
+from tidegate.findings.verdict import decide
+from tidegate.host.facts import Host
+from tidegate.result import Finding, Gap, Reserve, Severity, State, Topic, Verdict
+
+BY_ID = {rule.id: rule for rule in RULES}
+ALL = sorted(CASES)
+
+
+def asked(rule: str, host: Host, reserve: Reserve) -> Finding:
+    return judge_rule(BY_ID[rule], host, reserve)
+
+
+def test_every_rule_has_a_host_where_it_applies_and_one_where_it_is_absent() -> None:
+    assert sorted(BY_ID) == ALL
+    numbered = {rule.id.split("-")[0] for rule in RULES if rule.id[0] == "D" and rule.id[1].isdigit()}
+    assert numbered == {f"D{number}" for number in range(1, 24)}
+    assert len(RULES) == 36
+
+
+@pytest.mark.parametrize("rule", ALL)
+def test_applies(rule: str) -> None:
+    case = CASES[rule]
+    found = asked(rule, case.applies, case.applies_sum)
+    assert found.state is State.APPLIES, found.why
+    assert found.severity is case.severity
+    assert found.evidence
+    assert all(one.source and one.value for one in found.evidence)
+    assert found.why
+    assert found.cure.settings or found.cure.instead
+    assert found.cure.curable or found.cure.instead
+
+
+@pytest.mark.parametrize("rule", ALL)
+def test_absent(rule: str) -> None:
+    case = CASES[rule]
+    found = asked(rule, case.absent, case.absent_sum)
+    assert found.state is State.ABSENT, found.why
+
+
+@pytest.mark.parametrize("rule", ALL)
+def test_a_gap_in_a_needed_topic_makes_absent_unknown(rule: str) -> None:
+    case = CASES[rule]
+    for topic in BY_ID[rule].needs:
+        gap = Gap(path="some/file", status="denied", topic=topic)
+        found = asked(rule, replace(case.absent, gaps=(gap,)), case.absent_sum)
+        assert found.state is State.UNKNOWN
+        assert "some/file" in found.why
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_every_rule_says_all_that_explain_prints(rule: Rule) -> None:
+    for text in (rule.title, rule.argument, rule.mechanism, rule.reproduce):
+        assert text.strip()
+    assert rule.functions
+    assert rule.sources
+    assert rule.needs
+    assert rule.place in {"ring", "socket", "path", "daemon", "host"}
+    assert not rule.title[0].isupper() or rule.title.startswith("WireGuard")
+    if rule.severity is Severity.FAULT:
+        assert "{subjects}" in rule.condition
+
+
+def everything_missing(host: Host) -> Host:
+    """The same users, and nothing else that could be read."""
+    return replace(
+        host,
+        memory=None,
+        cpus=None,
+        links=(),
+        sockets=(),
+        daemons=(),
+        sysctls={},
+        counters={},
+        texts={},
+        users=tuple(
+            replace(user, routes=(), sockets=(), queue=None, server_local=None) for user in host.users
+        ),
+    )
+
+
+def test_nothing_read_beside_the_users_is_never_safe() -> None:
+    empty = replace(hosts.reserve(None, None, kept=None), zones=(), pin_pages=None)
+    for case in CASES.values():
+        host = everything_missing(case.applies)
+        assert decide(host, empty, judge(host, empty)).verdict is not Verdict.SAFE
+
+
+gaps = st.lists(
+    st.builds(
+        Gap,
+        path=st.sampled_from(["proc/swaps", "proc/zoneinfo", "netlink/links.json"]),
+        status=st.sampled_from(["denied", "damaged", "not held"]),
+        topic=st.sampled_from(list(Topic)),
+    ),
+    max_size=4,
+)
+situations = st.sampled_from(list(CASES.values())).flatmap(
+    lambda case: st.sampled_from([(case.applies, case.applies_sum), (case.absent, case.absent_sum)])
+)
+
+
+@given(situation=situations, gaps=gaps, kept=st.sampled_from([True, False, None]))
+def test_a_gap_never_makes_a_host_look_safer(
+    situation: tuple[Host, Reserve], gaps: list[Gap], kept: bool | None
+) -> None:
+    host, before = situation
+    reserve = replace(before, conditions=tuple(replace(one, holds=kept) for one in before.conditions))
+    whole = judge(host, reserve)
+    poor = replace(host, gaps=tuple(gaps))
+    found = {one.id: one for one in judge(poor, reserve)}
+    for one in whole:
+        if one.state is not State.ABSENT:
+            assert found[one.id].state is not State.ABSENT
+    if decide(host, reserve, whole).verdict is not Verdict.SAFE:
+        assert decide(poor, reserve, tuple(found.values())).verdict is not Verdict.SAFE
+
+
+def _case(rule: str) -> Case:
+    return CASES[rule]
+
+
+@pytest.mark.parametrize("rule", ["D1", "D2", "D3", "D15"])
+def test_without_swap_the_same_mechanism_is_a_stall(rule: str) -> None:
+    case = _case(rule)
+    host = replace(case.applies, users=(hosts.MOUNT,))
+    found = asked(rule, host, case.applies_sum)
+    assert (found.state, found.severity) == (State.APPLIES, Severity.STALL)
+    assert "OOM killer" in found.why
+
+
+@pytest.mark.parametrize("rule", ["D9-serving", "D14"])
+def test_a_writable_mount_served_from_here_stays_a_deadlock(rule: str) -> None:
+    user = replace(hosts.MOUNT, server_local=True)
+    case = _case(rule)
+    host = replace(
+        case.applies,
+        users=(user,),
+        daemons=tuple(replace(one, users=(user.name,)) for one in case.applies.daemons),
+    )
+    assert asked(rule, host, case.applies_sum).severity is Severity.DEADLOCK
+    read_only = replace(host, users=(replace(user, writable=False),))
+    assert asked(rule, read_only, case.applies_sum).severity is Severity.STALL
+
+
+def test_what_cannot_be_told_of_a_swap_is_not_hidden_by_a_milder_mount() -> None:
+    unseen = replace(hosts.SWAP, name="swap /dev/nbd1", routes=())
+    host = replace(hosts.HOST, users=(hosts.MOUNT, unseen))
+    found = asked("D1", host, hosts.reserve())
+    assert (found.state, found.severity) == (State.UNKNOWN, Severity.DEADLOCK)
+
+
+def test_an_unknown_driver_is_never_a_guess() -> None:
+    found = asked("D2", hosts.with_nic(driver="mystery"), hosts.reserve())
+    assert found.state is State.UNKNOWN
+    assert "mystery" in found.why
