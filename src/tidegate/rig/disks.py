@@ -20,17 +20,12 @@ from tidegate.rig.kernels import Debian, Kernel, debian_mirror
 from tidegate.rig.tools import cache_directory, call, locked, program
 
 PACKAGES = (
-    "python3", "nbd-client", "open-iscsi", "nvme-cli", "nfs-common", "nfs-kernel-server", "lvm2", "kmod",
-    "iproute2", "sosreport", "procps",
+    "python3", "nbd-client", "open-iscsi", "nvme-cli", "nfs-common", "nfs-kernel-server", "lvm2", "kmod", "udev", "ethtool",
+    "iproute2", "e2fsprogs", "cryptsetup-bin", "sosreport", "procps",
 )  # fmt: skip
 PYTHON = {Debian.BOOKWORM: "3.11", Debian.TRIXIE: "3.13"}
 LIBRARIES = ("msgspec", "pyroute2")  # what tidegate needs in the guest; the versions are this machine's
 LIBRARIES_PATH = "/opt/tidegate"
-# No udevd runs in the guest: LVM makes its own nodes.
-_LVM = """\
-activation { udev_sync=0 udev_rules=0 }
-devices { obtain_device_list_from_udev=0 use_devicesfile=0 }
-"""
 _LEAVE_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 
 
@@ -44,7 +39,7 @@ def installed_libraries() -> list[str]:
 
 def root_key(debian: Debian, libraries: list[str]) -> str:
     """What a root image is made of, as a short hash: another recipe makes another file."""
-    recipe = "\n".join([debian, *PACKAGES, *libraries, _LVM, *_LEAVE_OUT])
+    recipe = "\n".join([debian, *PACKAGES, *libraries, *_LEAVE_OUT])
     return hashlib.sha256(recipe.encode()).hexdigest()[:12]
 
 
@@ -60,8 +55,6 @@ def root_image(debian: Debian) -> Path:
             with tempfile.TemporaryDirectory(prefix="tidegate-root-") as made:
                 extra = Path(made)
                 _add_libraries(extra / LIBRARIES_PATH.lstrip("/"), debian, libraries)
-                (extra / "etc/lvm").mkdir(parents=True)
-                (extra / "etc/lvm/lvmlocal.conf").write_text(_LVM)
                 _bootstrap(debian, extra, image)
         return image
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tidegate.errors import Exit, TidegateError
 from tidegate.rig import disks, initramfs, kernels, qemu, servers
-from tidegate.rig.scenario import NIC_MODULES, Scenario
+from tidegate.rig.scenario import Scenario
 from tidegate.rig.tools import program
 from tidegate.units import MIB
 
@@ -42,25 +42,27 @@ hostname "$HOSTNAME"; echo "$HOSTNAME" >/etc/hostname
 disk() {{ for entry in /sys/block/vd*; do
     if [ "$(cat $entry/serial)" = "$1" ]; then echo /dev/$(basename $entry); return; fi
 done; }}
+ip link set lo up
+/usr/lib/systemd/systemd-udevd --daemon
+udevadm trigger --action=add --type=subsystems
+udevadm trigger --action=add --type=devices
+udevadm settle --timeout=60
 mkdir -p /dev/disk/rig
 for name in $DISKS; do ln -s "$(disk $name)" /dev/disk/rig/$name; done
-ip link set lo up
-modprobe $NIC_MODULE
-tries=0
-while [ -z "$NIC" ] && [ $tries -lt 100 ]; do
-    NIC=$(ls /sys/class/net | grep -v '^lo$' | head -n 1); tries=$((tries + 1)); [ -n "$NIC" ] || sleep 0.1
-done
+NIC=$(ls -d /sys/class/net/*/device | head -n 1)
+NIC=$(basename "${{NIC%/device}}")
 export NIC
 ip address add "$ADDRESS/24" dev "$NIC"
 ip link set "$NIC" up
 ip route add default via "$SERVER"
 sh -eux /job/setup; status=$?
 [ $status -eq 0 ] && {{ cd /out; sh -eux /job/script; status=$?; cd /; }}
+udevadm control --exit
 echo $status >/out/{_STATUS}
 tar -C /out -cf "$(disk {initramfs.OUT_DISK})" .
 sync
 echo o >/proc/sysrq-trigger
-sleep 60
+while :; do :; done  # from here on the disks are gone: no program can be started
 """
 
 
@@ -160,8 +162,6 @@ def _environment(scenario: Scenario, words: Mapping[str, str], *, wired: bool, p
         here, there = there, here
     told = {
         "HOSTNAME": "server" if peer else scenario.hostname,
-        "NIC_MODULE": NIC_MODULES[scenario.nic],
-        "NIC": "",
         "ADDRESS": here,
         "SERVER": there,
         "PEER": there,
