@@ -25,6 +25,8 @@ ALL = "all"  # every setting, whatever way there is to put it in force
 FORMATS = (ALL, *settings.FILES)
 
 _SIZED = frozenset({ids.MIN_FREE, ids.TCP_MEM, ids.UDP_MEM, ids.CAP, ids.TCP_RMEM, ids.TCP_WMEM})
+# Their cure is to move a sized setting the other way.
+_OPPOSITE = frozenset({"reserve-too-large", "tcp-mem-near"})
 # Written in this order: what shrinks the need first, then the reserve, then queues, then the rest.
 _ORDER = (
     ids.CAP,
@@ -108,7 +110,12 @@ def _chosen(task: _Task) -> tuple[Setting, ...]:
         return ()
     hits = [one for one in open_ if one.state is State.APPLIES]
     wanted = {name for one in hits for name in one.cure.settings}
-    sizes = {ids.family_of(name) for one in open_ for name in one.cure.settings} & _SIZED
+    sizes = any(
+        ids.family_of(name) in _SIZED
+        for one in open_
+        if one.id not in _OPPOSITE
+        for name in one.cure.settings
+    )
     simple = _simple(task, wanted)
     made = _sized(task, simple) if sizes else simple
     return _pruned(task, _in_order(made))
@@ -123,8 +130,6 @@ def _simple(task: _Task, wanted: set[str]) -> tuple[Setting, ...]:
     host = task.before.host
     families = {ids.family_of(name) for name in wanted}
     made: list[Setting | None] = [settings.fixed(host, name) for name in settings.FIXED]
-    if host.memory and host.memory.watermark_boost_factor and bounds.is_small(host):
-        wanted = wanted | {ids.WATERMARK_BOOST}
     made = [one for one in made if one and (one.id in wanted or one.id in _MOVERS)]
     made += [settings.neighbour(host, _name(name)) for name in sorted(wanted) if _is(name, ids.NEIGHBOUR)]
     made += [settings.threaded(host, _name(name)) for name in sorted(wanted) if _is(name, ids.THREADED)]
@@ -209,7 +214,7 @@ def _sizes(task: _Task, host: Host, goal: Goal) -> tuple[Setting, ...] | None:
     values, min_free = found
     made = _pools(task, host, values)
     if min_free > now:
-        raised = settings.min_free(host, min_free, reserve_of(host), goal, task.most_kib)
+        raised = settings.min_free(bounds.with_pools(host, values), min_free, goal, task.most_kib)
         made += (raised,) if raised else ()
     return made
 
@@ -234,8 +239,6 @@ def _pruned(task: _Task, made: tuple[Setting, ...]) -> tuple[Setting, ...]:
     host = task.before.host
     best = _score(host, made) if made else ()
     for group in _groups(made):
-        if group[0].id == ids.WATERMARK_BOOST:
-            continue  # no sum shows what it is for: the boost only holds up those that reclaim
         rest = tuple(one for one in made if one not in group)
         if _score(host, rest) == best:
             made = rest

@@ -26,7 +26,6 @@ UDP_ENOUGH_BYTES = 16 * MIB
 # One pass of net_rx_action() handles net.core.netdev_budget = 300 packets: a shorter queue drops within it.
 BACKLOG_LEAST = 300
 BACKLOG_ENOUGH = 1000  # the kernel's default
-SMALL_KIB = 1024 * KIB
 POOLS_SHARE = 5  # where only an early drop holds the floor, pools still end at a fifth of RAM
 
 _STEPS = 1024  # of the search between a pool's bounds
@@ -76,12 +75,6 @@ def share_kib(host: Host, max_share_percent: float) -> int | None:
     """The most that vm.min_free_kbytes may be raised to: this share of RAM."""
     ram = ram_kib(host)
     return None if ram is None else int(ram * max_share_percent / 100)
-
-
-def is_small(host: Host) -> bool:
-    """A machine where one boost of a pageblock is more than min: boost_watermark() of mm/page_alloc.c."""
-    ram = ram_kib(host)
-    return ram is not None and ram < SMALL_KIB
 
 
 def kernel_zones(zones: tuple[watermarks.Zone, ...]) -> tuple[watermarks.Zone, ...]:
@@ -225,7 +218,10 @@ def with_pools(host: Host, values: Mapping[str, str]) -> Host:
 
 
 def largest_pools(host: Host, goal: Goal, most_kib: int) -> tuple[dict[str, str], int] | None:
-    """The largest pools at which `most_kib` reach the goal, and the least min_free_kbytes for them."""
+    """The largest pools at which `most_kib` reach the goal, and the min_free_kbytes that goes with them.
+
+    That is the least one where the pools are as large as anybody may want, else all of the share.
+    """
     bounds = pools(host)
 
     def tried(step: int) -> tuple[dict[str, str], int] | None:
@@ -235,16 +231,16 @@ def largest_pools(host: Host, goal: Goal, most_kib: int) -> tuple[dict[str, str]
 
     if (best := tried(_STEPS)) is not None:
         return best
-    if (best := tried(0)) is None:
+    if tried(0) is None:
         return None
     enough, short = 0, _STEPS
     while short - enough > 1:
         middle = (enough + short) // 2
-        if (found := tried(middle)) is not None:
-            best, enough = found, middle
+        if tried(middle) is not None:
+            enough = middle
         else:
             short = middle
-    return best
+    return pool_values(host, bounds, enough), most_kib
 
 
 def outer_pools(host: Host) -> dict[str, str]:

@@ -144,7 +144,7 @@ def _remains(host: Host, found: tuple[Finding, ...], rests_on: str) -> tuple[str
 
 def _not_here(one: Finding) -> str:
     names = ", ".join(one.cure.settings)
-    return f"more of {names} than this plan may set" if names else "nothing that this host can set"
+    return f"{names}, which nothing here can set" if names else "nothing that this host can set"
 
 
 def _accepted(one: Finding) -> str:

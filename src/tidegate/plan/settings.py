@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 from tidegate import setting_ids as ids
 from tidegate.host.facts import BlockUser, Host, Memory, Route, Transport, sysctl_int, sysctl_ints
-from tidegate.host.load import connections_of
+from tidegate.host.load import connections_of, reserve_of
 from tidegate.plan import bounds
 from tidegate.plan.bounds import Goal
 from tidegate.plan.in_force import marked_zones
 from tidegate.reserve import Connection
-from tidegate.result import Basis, Law, Reserve, Setting
+from tidegate.result import Basis, Law, Setting
 from tidegate.units import KIB, human_bytes
 
 FILES = ("sysctl", "script", "tuned")
@@ -168,9 +168,14 @@ def pool(host: Host, name: str, new: str, why_least: str, *, dominant: str) -> S
     )
 
 
-def min_free(host: Host, new_kib: int, total: Reserve, goal: Goal, most_kib: int) -> Setting | None:
-    """vm.min_free_kbytes at the least value at which the sum fits, with how to get there."""
+def min_free(host: Host, new_kib: int, goal: Goal, most_kib: int) -> Setting | None:
+    """vm.min_free_kbytes at a value at which the sum fits, with how to get there.
+
+    `host` is as it will be but for this.
+    """
+    total = reserve_of(host)
     row = bounds.dominant(total.rows, "need", "others", "pin")
+    least = bounds.least_min_free(host, goal, new_kib, total)
     if goal.condition == "settings_alone":
         why = "others can no longer bring free memory down to 3/8 of min, where the receive ring runs dry"
     else:
@@ -184,7 +189,7 @@ def min_free(host: Host, new_kib: int, total: Reserve, goal: Goal, most_kib: int
         Texts(
             law=Law.RESERVE,
             why=why,
-            lower=f"{new_kib} kB: the least at which the sum fits",
+            lower=f"{least} kB: the least at which the sum fits",
             upper=f"{max(most_kib, new_kib)} kB: the share of RAM that it may take",
         ),
         dominant=row.holder if row else "",

@@ -22,6 +22,10 @@ LAW_HEADS = {
     Law.DISCARD: "Discard: others cannot hold those pages, or the last ordinary ones, without bound",
     Law.THROTTLE: "Throttle: no request is admitted before its worst withdrawal is accounted for",
 }
+# Of the published numbers those that people meet; the rest with `all`.
+USUAL_ADVICE = frozenset(
+    {"kernel default", "ten times the default", "0.4 % of RAM per node", "512 MiB, or 1.83 GiB"}
+)
 CONDITION_NAMES = {"settings_alone": "settings alone", "with_drop": "with an early drop"}
 
 
@@ -108,8 +112,8 @@ def _conditions(plan: Plan, screen: Screen) -> list[str]:
     for one in plan.conditions_after:
         name = CONDITION_NAMES.get(one.id, one.id)
         was = before.get(one.id)
-        now = "" if was is None else f" (now: {_sides(was)})"
-        text = f"{name}: {_sides(one)}{now}: {one.text}"
+        now = "" if was is None else f" (now: {condition_words(was)})"
+        text = f"{name}: {condition_words(one)}{now}: {one.text}"
         lines += fill(text, screen, 2, 2)
     share = "" if plan.share_percent is None else (
         f"vm.min_free_kbytes is then {plan.share_percent:g} % of RAM, of {plan.max_share_percent:g} % allowed"
@@ -119,7 +123,9 @@ def _conditions(plan: Plan, screen: Screen) -> list[str]:
     return section("The two conditions, in pages", [*lines, *fill(share, screen, 2, 2)], screen)
 
 
-def _sides(one: Condition) -> str:
+def condition_words(one: Condition) -> str:
+    """Whether a condition holds, with both sides."""
+
     def pages(amount: int | None) -> str:
         return UNBOUNDED if amount is None else f"{amount:,}"
 
@@ -143,6 +149,7 @@ def _rules_of_thumb(plan: Plan, screen: Screen) -> list[str]:
             words[one.holds_planned],
         )
         for one in plan.rules_of_thumb
+        if screen.all or one.name in USUAL_ADVICE
     ]
     lines = [f"  {text}" for text in table(("rule of thumb", "kB", "alone", "with this plan"), rows)]
     if screen.all:
