@@ -13,7 +13,12 @@ SMALL_HEAD = 704  # skbuff_small_head
 TX_HEAD = FCLONE + SMALL_HEAD  # per skb of at most 64 KiB or 17 fragments
 SHARED_INFO = 320
 NET_SKB_PAD = 64
-MSS = 1448  # MTU 1500 with timestamps
+TCP_HEADERS = 20 + 20 + 12  # IPv4, TCP, timestamps: 1448 bytes of data at MTU 1500
+ETH_HLEN = 14
+MTU_LEAST = 576
+MTUS = (1500, 9000)  # the worse of them stands in where the MTU was not read
+SKB_HEAD_ALIGN = 64  # SKB_DATA_ALIGN()
+JUMBO_FRAME = 3712  # above it a frame does not fit a page together with its overhead
 SMALL_FRAME = 640  # up to here a slice of 1 KiB is enough (napi_alloc_skb, SKB_SMALL_HEAD)
 SKB_DATA = 64 * KIB  # most that one skb carries
 FRAG_CHUNK = 32 * KIB  # skb_page_frag_refill(): a lone header may keep all of it
@@ -39,13 +44,16 @@ def kmalloc_bytes(amount: int) -> int:
 
 def received_bytes(length: int, shape: str | None) -> int:
     """What one received frame of `length` bytes withdraws, by shape of the driver; without one the worst."""
-    if shape == "A":
-        if length > 3712:
+    if shape in ("A", "A-jumbo"):
+        if length > JUMBO_FRAME:
             return kmalloc_bytes(length + FRAME_OVERHEAD)
-        return 1024 if length <= SMALL_FRAME else 1920
-    if shape == "B":
-        return 2 * KIB
-    return 4 * KIB
+        return (
+            1024
+            if length <= SMALL_FRAME
+            else SKB_HEAD_ALIGN * div_ceil(length + FRAME_OVERHEAD, SKB_HEAD_ALIGN)
+        )
+    slot = 2 * KIB if shape == "B" else 4 * KIB
+    return slot * div_ceil(length, slot)
 
 
 def transmit_request(transport: str, request_bytes: int) -> int:
@@ -55,14 +63,20 @@ def transmit_request(transport: str, request_bytes: int) -> int:
     return heads + whole if transport in COPIES else heads
 
 
-def receive_request(transport: str, request_bytes: int, *, reads: bool, shape: str | None) -> int:
+def receive_request(
+    transport: str, request_bytes: int, *, reads: bool, shape: str | None, mtu: int | None = 1500
+) -> int:
     """What the replies to one request take: the larger of a write's replies and a read's data."""
     small = received_bytes(66 + REPLY_HEADER.get(transport, 128), shape)
     write = (1 if transport == "nbd" else WRITE_REPLIES) * small
     if not reads:
         return write
-    data = div_ceil(request_bytes + REPLY_HEADER.get(transport, 128), MSS) * received_bytes(1514, shape)
-    return max(write, data)
+    whole = request_bytes + REPLY_HEADER.get(transport, 128)
+    data = (
+        div_ceil(whole, size - TCP_HEADERS) * received_bytes(size + ETH_HLEN, shape)
+        for size in (MTUS if mtu is None else (max(mtu, MTU_LEAST),))
+    )
+    return max(write, *data)
 
 
 def transmit_socket(sndbuf_bytes: int) -> int:
@@ -96,12 +110,18 @@ def receive_bound(rcvbuf_bytes: int | None, sndbuf_bytes: int | None) -> tuple[i
 
 
 def receive_by_requests(
-    transport: str, requests: int | None, request_bytes: int | None, reads: bool, shape: str | None
+    transport: str,
+    requests: int | None,
+    request_bytes: int | None,
+    *,
+    reads: bool,
+    shape: str | None,
+    mtu: int | None,
 ) -> tuple[int | None, str]:
     """Most that the replies to all requests in flight take, acknowledgements of one poll included."""
     if requests is None or request_bytes is None or transport not in REPLY_HEADER:
         return None, ""
-    one = receive_request(transport, request_bytes, reads=reads, shape=shape)
+    one = receive_request(transport, request_bytes, reads=reads, shape=shape, mtu=mtu)
     amount = requests * one + NAPI_WEIGHT * received_bytes(66, shape)
     return (
         amount,

@@ -105,7 +105,7 @@ def _joined(*texts: str) -> str:
     return "; ".join(text for text in texts if text)
 
 
-def connection_rows(connection: Connection, shape: str | None, page_bytes: int) -> list[Row]:
+def connection_rows(connection: Connection, shape: str | None, mtu: int | None, page_bytes: int) -> list[Row]:
     """What one connection may withdraw: transmit, receive queue, socket backlog."""
     rows: list[Row] = []
     measured = connection.measured
@@ -121,7 +121,12 @@ def connection_rows(connection: Connection, shape: str | None, page_bytes: int) 
     )
     row(f"transmit of {connection.label}", sent, _joined(why_sent, connection.why_sndbuf))
     asked, why_asked = frames.receive_by_requests(
-        connection.transport, connection.requests, connection.request_bytes, connection.reads, shape
+        connection.transport,
+        connection.requests,
+        connection.request_bytes,
+        reads=connection.reads,
+        shape=shape,
+        mtu=mtu,
     )
     queue, backlog = frames.receive_bound(connection.rcvbuf_bytes, connection.sndbuf_bytes)
     whole = None if queue is None or backlog is None else queue + backlog
@@ -265,6 +270,14 @@ def pool_rows(machine: Machine, rings: tuple[Ring, ...], pools: tuple[Pool, ...]
     return rows
 
 
+def _path(rings: tuple[Ring, ...], user: str) -> tuple[str | None, int | None]:
+    """Class and MTU of the NICs a user's packets come through; None where they differ or are not known."""
+    mine = [ring for ring in rings if user in ring.users]
+    shapes = {shape_of(ring.driver, ring.mtu).value if ring.driver else None for ring in mine}
+    mtus = {ring.mtu for ring in mine}
+    return shapes.pop() if len(shapes) == 1 else None, mtus.pop() if len(mtus) == 1 else None
+
+
 def rows_of(
     machine: Machine,
     connections: tuple[Connection, ...],
@@ -276,15 +289,10 @@ def rows_of(
 ) -> tuple[Row, ...]:
     """Every holder with its row. `drop`: as it would be with an XDP program on the rings of block users."""
     page = machine.page_bytes
-    shapes: dict[str, str | None] = {}
-    for ring in rings:
-        for user in ring.users:
-            shape = None if ring.driver is None else shape_of(ring.driver, ring.mtu).value
-            shapes[user] = shape if shapes.get(user, shape) == shape else None
     key_on = machine.memalloc_key or any(connection.flagged for connection in connections)
     rows: list[Row] = []
     for connection in connections:
-        rows += connection_rows(connection, shapes.get(connection.user), page)
+        rows += connection_rows(connection, *_path(rings, connection.user), page)
     for ring in rings:
         xdp = ring.xdp or (drop and bool(ring.users))
         counts = ring.users or (ring.driver is not None and ring.driver.refill is not Refill.NEVER)
