@@ -8,6 +8,7 @@ from tidegate.result import (
     ChainLink,
     CheckResult,
     Cure,
+    Evidence,
     Finding,
     HostView,
     Reserve,
@@ -17,6 +18,7 @@ from tidegate.result import (
     State,
     UserView,
     Verdict,
+    ZoneLevels,
 )
 from tidegate.units import KIB, human_bytes
 
@@ -196,6 +198,17 @@ def band_words(reserve: Reserve) -> str:
     if reserve.band_pages > 0:
         return f"tasks that reclaim are held back {band} above the atomic floor"
     return f"tasks that reclaim are held back {band} below the atomic floor: too late"
+
+
+def evidence_words(evidence: Evidence) -> str:
+    """A fact with its place."""
+    meaning = f" ({evidence.meaning})" if evidence.meaning else ""
+    return printable(f"{evidence.source}: {evidence.value}{meaning}")
+
+
+def zone_words(zone: ZoneLevels) -> str:
+    """A zone by node and name."""
+    return printable(f"node {zone.node}, zone {zone.name}")
 
 
 def row_words(row: Row) -> str:
