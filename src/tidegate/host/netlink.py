@@ -1,0 +1,387 @@
+"""Asks the running kernel over netlink, through pyroute2, and keeps the answers as JSON members of a record.
+
+Nothing here needs Linux at import time. A question that cannot be asked leaves its member ABSENT or DENIED with the
+reason; the others are asked all the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, cast
+
+import msgspec
+
+from tidegate.host import netlink_format as form
+from tidegate.host.record import Member, Status
+
+# include/net/tcp_states.h, as ss prints them
+STATES = (
+    "UNKNOWN", "ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "UNCONN", "CLOSE-WAIT",
+    "LAST-ACK", "LISTEN", "CLOSING", "NEW-SYN-RECV",
+)  # fmt: skip
+# include/uapi/linux/neighbour.h
+_NEIGHBOUR = {
+    0x01: "INCOMPLETE", 0x02: "REACHABLE", 0x04: "STALE", 0x08: "DELAY", 0x10: "PROBE", 0x20: "FAILED",
+    0x40: "NOARP", 0x80: "PERMANENT", 0x00: "NONE",
+}  # fmt: skip
+# include/uapi/linux/rtnetlink.h: RTN_*
+_ROUTES = {
+    1: "unicast",
+    2: "local",
+    3: "broadcast",
+    5: "multicast",
+    6: "blackhole",
+    7: "unreachable",
+    8: "prohibit",
+}
+# include/uapi/linux/if_link.h: XDP_ATTACHED_*
+_XDP = {0: "none", 1: "native", 2: "generic", 3: "offload", 4: "multi"}
+# drivers/net/bonding, include/uapi/linux/if_bonding.h
+_BOND = {
+    0: "balance-rr", 1: "active-backup", 2: "balance-xor", 3: "broadcast", 4: "802.3ad", 5: "balance-tlb",
+    6: "balance-alb",
+}  # fmt: skip
+_SKMEMINFO = 1 << (7 - 1)  # INET_DIAG_SKMEMINFO as an extension bit
+_TCP, _UDP, _INET, _INET6, _PACKET = 6, 17, 2, 10, 17
+_PEERS_MAX = 4096
+
+
+def read_netlink(members: Mapping[str, Member]) -> tuple[Member, ...]:
+    """Every question as a member. `members` is what was read before: peers are looked for in it."""
+    asked: list[Member] = []
+    answers: dict[str, msgspec.Struct] = {}
+
+    def ask(path: str, question: Callable[[], msgspec.Struct]) -> None:
+        try:
+            answer = question()
+            answers[path] = answer
+            asked.append(Member(path=path, status=Status.FOUND, data=form.encode(answer)))
+        except ImportError as error:
+            asked.append(Member(path=path, status=Status.ABSENT, detail=f"pyroute2: {error}"))
+        except Exception as error:  # noqa: BLE001 - pyroute2 raises NetlinkError, OSError, struct.error, KeyError ...
+            asked.append(
+                Member(path=path, status=_status_of(error), detail=f"{type(error).__name__}: {error}")
+            )
+
+    ask(form.LINKS, _links)
+    ask(form.ADDRESSES, _addresses)
+    ask(form.NEIGHBOURS, _neighbours)
+    ask(form.SOCKETS, _sockets)
+    ask(form.PACKET, _packet)
+    ask(form.ETHTOOL, _ethtool)
+    found = cast("form.Sockets | None", answers.get(form.SOCKETS))
+    peers = peers_of(found.sockets if found else (), members)
+    ask(form.ROUTES, lambda: _routes(peers))
+    return tuple(asked)
+
+
+def _status_of(error: Exception) -> Status:
+    code = getattr(error, "code", getattr(error, "errno", None))
+    unknown = {errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.ENOENT, errno.EOPNOTSUPP}
+    return Status.ABSENT if code in unknown else Status.DENIED
+
+
+def _attributes(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in message.get("attrs", ()) if name != "UNKNOWN"}
+
+
+def _links() -> form.Links:
+    from pyroute2 import IPRoute
+
+    with IPRoute() as route:
+        return form.Links([_link(message) for message in route.get_links()])
+
+
+def _link(message: Mapping[str, Any]) -> form.Link:
+    said = _attributes(message)
+    info = _attributes(said.get("IFLA_LINKINFO") or {})
+    data = info.get("IFLA_INFO_DATA")
+    data = _attributes(data) if isinstance(data, dict) else {}
+    xdp = _attributes(said.get("IFLA_XDP") or {})
+    mode = data.get("IFLA_BOND_MODE")
+    flags = int(message["flags"])
+    return form.Link(
+        name=said["IFLA_IFNAME"],
+        index=message["index"],
+        kind=info.get("IFLA_INFO_KIND") or "",
+        mtu=said.get("IFLA_MTU"),
+        address=said.get("IFLA_ADDRESS") or "",
+        up=bool(flags & 1) and said.get("IFLA_OPERSTATE") != "DOWN",
+        master=said.get("IFLA_MASTER"),
+        lower=said.get("IFLA_LINK"),
+        peer_elsewhere=said.get("IFLA_LINK_NETNSID") is not None,
+        xdp=_XDP.get(_first_number(xdp.get("IFLA_XDP_ATTACHED")), "none"),
+        qdisc=said.get("IFLA_QDISC"),
+        queues_rx=said.get("IFLA_NUM_RX_QUEUES"),
+        bond_mode=_BOND.get(mode) if isinstance(mode, int) else None,
+    )
+
+
+def _first_number(value: object) -> int:
+    """IFLA_XDP_ATTACHED comes as a number, as a name, or as nothing."""
+    if isinstance(value, int):
+        return value
+    names = {"drv": 1, "skb": 2, "hw": 3, "multi": 4}
+    return next((number for name, number in names.items() if name in str(value or "").lower()), 0)
+
+
+def _addresses() -> form.Addresses:
+    from pyroute2 import IPRoute
+
+    with IPRoute() as route:
+        found = []
+        for message in route.get_addr():
+            said = _attributes(message)
+            address = said.get("IFA_LOCAL") or said.get("IFA_ADDRESS")
+            if address:
+                found.append(
+                    form.Address(address=address, prefix=message["prefixlen"], index=message["index"])
+                )
+        return form.Addresses(found)
+
+
+def _names() -> dict[int, str]:
+    from pyroute2 import IPRoute
+
+    with IPRoute() as route:
+        return {message["index"]: _attributes(message)["IFLA_IFNAME"] for message in route.get_links()}
+
+
+def _neighbours() -> form.Neighbours:
+    from pyroute2 import IPRoute
+
+    names = _names()
+    with IPRoute() as route:
+        found = []
+        for message in route.get_neighbours():
+            said = _attributes(message)
+            address = said.get("NDA_DST")
+            if address and not ipaddress.ip_address(address).is_multicast:
+                found.append(
+                    form.Neighbour(
+                        address=address,
+                        device=names.get(message["ifindex"], ""),
+                        state=_NEIGHBOUR.get(message["state"], str(message["state"])),
+                        lladdr=said.get("NDA_LLADDR") or "",
+                    )
+                )
+        return form.Neighbours(found)
+
+
+def _routes(peers: Iterable[str]) -> form.Routes:
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    names = _names()
+    found = []
+    with IPRoute() as route:
+        for peer in peers:
+            try:
+                answers = route.route("get", dst=peer)
+            except NetlinkError as error:
+                found.append(form.Route(peer=peer, kind="unreachable", error=str(error)))
+                continue
+            for message in list(answers)[:1]:
+                said = _attributes(message)
+                via = said.get("RTA_GATEWAY") or (said.get("RTA_VIA") or {}).get("addr") or ""
+                found.append(
+                    form.Route(
+                        peer=peer,
+                        device=names.get(said.get("RTA_OIF", 0), ""),
+                        gateway=via,
+                        source=said.get("RTA_PREFSRC") or "",
+                        kind=_ROUTES.get(message["type"], str(message["type"])),
+                    )
+                )
+    return form.Routes(found)
+
+
+def _sockets() -> form.Sockets:
+    from pyroute2.netlink.diag import DiagSocket
+
+    found: list[form.Socket] = []
+    complete = True
+    with DiagSocket() as diag:
+        diag.bind()
+        for kind, protocol in (("tcp", _TCP), ("udp", _UDP)):
+            for family in (_INET, _INET6):
+                try:
+                    said = diag.get_sock_stats(family=family, protocol=protocol, extensions=_SKMEMINFO)
+                except Exception as error:  # udp_diag may not be there; tcp_diag must
+                    if kind == "tcp" and family == _INET:
+                        raise
+                    complete = complete and _status_of(error) is Status.ABSENT
+                    continue
+                found += [_socket(kind, message) for message in said]
+    found.sort(key=lambda one: (one.kind, one.local_port, one.remote, one.remote_port, one.inode))
+    return form.Sockets(found, complete=complete)
+
+
+def _socket(kind: str, message: Mapping[str, Any]) -> form.Socket:
+    # struct sk_meminfo order: SK_MEMINFO_* of include/uapi/linux/sock_diag.h
+    memory = _words(_attributes(message).get("INET_DIAG_SKMEMINFO"))
+    state = message["idiag_state"]
+    return form.Socket(
+        kind=kind,
+        family="inet" if message["idiag_family"] == _INET else "inet6",
+        state=STATES[state] if state < len(STATES) else str(state),
+        local=message["idiag_src"],
+        local_port=message["idiag_sport"],
+        remote=message["idiag_dst"],
+        remote_port=message["idiag_dport"],
+        inode=message["idiag_inode"],
+        uid=message["idiag_uid"],
+        rmem=memory.get(0),
+        rcvbuf=memory.get(1),
+        wmem=memory.get(2),
+        sndbuf=memory.get(3),
+        fwd=memory.get(4),
+        queued=memory.get(5),
+        optmem=memory.get(6),
+        backlog=memory.get(7),
+        drops=memory.get(8),
+    )
+
+
+def _words(value: object) -> dict[int, int]:
+    """32-bit words out of the hexadecimal string that pyroute2 gives for an attribute it does not know."""
+    if not isinstance(value, str):
+        return {}
+    data = bytes.fromhex(value.replace(":", ""))
+    return dict(enumerate(struct.unpack(f"={len(data) // 4}I", data[: len(data) // 4 * 4])))
+
+
+def _packet() -> form.PacketSockets:
+    """packet_diag, which pyroute2 has no message for: declared in its own terms (include/uapi/linux/packet_diag.h)."""
+    from pyroute2.netlink import NLM_F_MATCH, NLM_F_REQUEST, NLM_F_ROOT, nlmsg
+    from pyroute2.netlink.diag import SOCK_DIAG_BY_FAMILY, DiagSocket
+    from pyroute2.netlink.nlsocket import Marshal
+
+    class Request(nlmsg):  # type: ignore[misc] # pyroute2 has no types
+        fields = (
+            ("sdiag_family", "B"),
+            ("sdiag_protocol", "B"),
+            ("pad", "H"),
+            ("pdiag_ino", "I"),
+            ("pdiag_show", "I"),
+            ("pdiag_cookie", "Q"),
+        )
+
+    class Answer(nlmsg):  # type: ignore[misc]
+        fields = (("family", "B"), ("type", "B"), ("num", "H"), ("ino", "I"), ("cookie", "Q"))
+        nla_map = (
+            (0, "PACKET_DIAG_INFO", "hex"),
+            (6, "PACKET_DIAG_MEMINFO", "hex"),
+        )
+
+    class Answers(Marshal):  # type: ignore[misc]
+        msg_map: ClassVar = {SOCK_DIAG_BY_FAMILY: Answer}
+
+    request = Request()
+    request["sdiag_family"] = _PACKET
+    request["pdiag_show"] = 0x01 | 0x20  # PACKET_SHOW_INFO | PACKET_SHOW_MEMINFO (bit 5)
+    with DiagSocket() as diag:
+        diag.set_marshal(Answers())
+        diag.bind()
+        said = diag.nlm_request(request, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH)
+        found = []
+        for message in said:
+            attributes = _attributes(message)
+            memory, info = (
+                _words(attributes.get("PACKET_DIAG_MEMINFO")),
+                _words(attributes.get("PACKET_DIAG_INFO")),
+            )
+            found.append(
+                form.PacketSocket(
+                    inode=message["ino"],
+                    protocol=struct.unpack(">H", struct.pack("=H", message["num"]))[0],
+                    index=info.get(0, 0),
+                    rcvbuf=memory.get(1),
+                    rmem=memory.get(0),
+                )
+            )
+    return form.PacketSockets(sorted(found, key=lambda one: one.inode))
+
+
+def _ethtool() -> form.Devices:
+    from pyroute2 import Ethtool
+
+    with Ethtool() as tool:
+        return form.Devices([_device(tool, name) for _, name in sorted(_names().items())])
+
+
+def _device(tool: Any, name: str) -> form.Device:
+    rings, channels, features = (
+        _try(lambda: tool.get_rings(name)),
+        _try(lambda: tool.get_channels(name)),
+        _try(lambda: tool.get_features(name)),
+    )
+    return form.Device(
+        name=name,
+        rx=getattr(rings, "rx", None),
+        rx_max=getattr(rings, "rx_max", None),
+        channels_rx=getattr(channels, "rx_count", None),
+        channels_combined=getattr(channels, "combined_count", None),
+        features=_features(features),
+    )
+
+
+def _try(question: Callable[[], Any]) -> Any:
+    """One answer of a driver; most drivers do not know most questions."""
+    try:
+        return question()
+    except Exception:  # noqa: BLE001 - NetlinkError, OSError, NotSupportedError, KeyError by driver and version
+        return None
+
+
+# The features that findings look at; the whole set is some sixty a device.
+_FEATURES = (
+    "rx-gro",
+    "rx-gro-hw",
+    "rx-lro",
+    "tx-scatter-gather",
+    "tx-tcp-segmentation",
+    "tx-generic-segmentation",
+)
+
+
+def _features(said: Any) -> dict[str, bool] | None:
+    known = getattr(said, "features", None)
+    if not known:
+        return None
+    return {name: bool(known[name].enable) for name in _FEATURES if name in known}
+
+
+def peers_of(sockets: Iterable[form.Socket], members: Mapping[str, Member]) -> tuple[str, ...]:
+    """Remote addresses whose route matters: of established connections, and of what sysfs and mounts name."""
+    found: dict[str, None] = {}
+    for one in sockets:
+        if (
+            one.kind == "tcp"
+            and one.state not in {"LISTEN", "TIME-WAIT"}
+            and one.remote not in {"0.0.0.0", "::"}
+        ):  # noqa: S104
+            found[one.remote.removeprefix("::ffff:")] = None
+    for path, member in members.items():
+        name = path.rsplit("/", 1)[-1]
+        if name in {"address", "persistent_address", "dstaddr", "client_addr"} and path.startswith("sys/"):
+            for word in member.data.decode("ascii", "replace").replace(",", " ").split():
+                _take_address(word.removeprefix("traddr="), found)
+    table = members.get("proc/self/mountinfo")
+    for line in (table.data if table else b"").decode("utf-8", "replace").splitlines():
+        for word in line.replace(",", " ").split():
+            if word.startswith(("addr=", "mountaddr=")):
+                _take_address(word.split("=", 1)[1], found)
+    return tuple(list(found)[:_PEERS_MAX])
+
+
+def _take_address(word: str, found: dict[str, None]) -> None:
+    try:
+        address = ipaddress.ip_address(word)
+    except ValueError:
+        return
+    if not address.is_unspecified:
+        found[str(address)] = None
