@@ -20,8 +20,8 @@ from tidegate.rig.kernels import Debian, Kernel, debian_mirror
 from tidegate.rig.tools import cache_directory, call, locked, program
 
 PACKAGES = (
-    "python3", "nbd-client", "open-iscsi", "nvme-cli", "nfs-common", "nfs-kernel-server", "lvm2", "kmod", "udev", "ethtool",
-    "iproute2", "e2fsprogs", "cryptsetup-bin", "sosreport", "procps",
+    "python3", "kmod", "udev", "procps", "iproute2", "ethtool", "e2fsprogs", "lvm2", "cryptsetup-bin",
+    "nbd-client", "open-iscsi", "nvme-cli", "nfs-common", "nfs-kernel-server", "sosreport",
 )  # fmt: skip
 PYTHON = {Debian.BOOKWORM: "3.11", Debian.TRIXIE: "3.13"}
 LIBRARIES = ("msgspec", "pyroute2")  # what tidegate needs in the guest; the versions are this machine's

@@ -1,4 +1,4 @@
-"""Makes the recorded hosts: boots each scenario of `hosts/`, records the guest from inside, keeps the archive.
+"""Makes the recorded hosts: boots scenarios of `hosts/`, records each guest from inside, keeps the archive.
 
     python -m tidegate.rig.hosts NAME...
 

@@ -59,7 +59,7 @@ class Kernel:
 
 
 def debian_mirror() -> str:
-    """The address of Debian's archive: the one that this system's package client uses, or the environment's."""
+    """The address of Debian's archive: that of this system's package client, or TIDEGATE_DEBIAN_MIRROR."""
     given = os.environ.get(MIRROR_VARIABLE, "")
     if given:
         return given

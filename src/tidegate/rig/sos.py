@@ -1,4 +1,4 @@
-"""Makes the sos report of the tests: Debian's own `sos report` in a guest, then cut down to what a host is read from.
+"""Makes the sos report of the tests: Debian's own `sos report` in a guest, cut to what a host is read from.
 
     python -m tidegate.rig.sos tests/recorded/sos-nbd-swap.toml
 
@@ -23,9 +23,7 @@ from tidegate.rig import guest, scenario
 LARGEST_BYTES = 300_000
 # `ss` is only run when its modules are loaded, as they are on a host where anybody ever called it.
 _SCRIPT = """\
-for module in netlink_diag raw_diag inet_diag tcp_diag unix_diag af_packet_diag vsock_diag udp_diag mptcp_diag; do
-    modprobe $module
-done
+for family in netlink raw inet tcp unix af_packet vsock udp mptcp; do modprobe ${family}_diag; done
 mkdir /tmp/sos
 sos report --batch --tmp-dir /tmp/sos --skip-plugins=logs,systemd,dpkg,apt --compression-type xz --threads 1
 mv /tmp/sos/*.tar.xz /out/
