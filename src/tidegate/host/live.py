@@ -1,4 +1,3 @@
-# ruff: noqa: PTH  (os calls: some 30,000 paths are looked at, and pathlib costs as much as the reading)
 """The running host, read into a record in memory. Reads only; what it may not read is kept as denied.
 
 `root` reads another tree of the same shape (a sysroot, as lsblk --sysroot does) without asking netlink.

@@ -359,12 +359,8 @@ def peers_of(sockets: Iterable[form.Socket], members: Mapping[str, Member]) -> t
     """Remote addresses whose route matters: of established connections, and of what sysfs and mounts name."""
     found: dict[str, None] = {}
     for one in sockets:
-        if (
-            one.kind == "tcp"
-            and one.state not in {"LISTEN", "TIME-WAIT"}
-            and one.remote not in {"0.0.0.0", "::"}
-        ):  # noqa: S104
-            found[one.remote.removeprefix("::ffff:")] = None
+        if one.kind == "tcp" and one.state not in {"LISTEN", "TIME-WAIT"}:
+            _take_address(one.remote.removeprefix("::ffff:"), found)
     for path, member in members.items():
         name = path.rsplit("/", 1)[-1]
         if name in {"address", "persistent_address", "dstaddr", "client_addr"} and path.startswith("sys/"):

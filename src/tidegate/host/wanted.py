@@ -217,9 +217,28 @@ FILTERED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 # Words of the kernel's command line that matter; everything else may be a secret and is left out.
-CMDLINE_WORDS = tuple(
-    "cgroup.memory iommu intel_iommu amd_iommu swiotlb transparent_hugepage threadirqs isolcpus nohz_full mem numa "
-    "hugepages zswap root rootflags nfsroot netroot ip init_on_alloc".split()
+CMDLINE_WORDS = frozenset(
+    [
+        "cgroup.memory",
+        "iommu",
+        "intel_iommu",
+        "amd_iommu",
+        "swiotlb",
+        "transparent_hugepage",
+        "threadirqs",
+        "isolcpus",
+        "nohz_full",
+        "mem",
+        "numa",
+        "hugepages",
+        "zswap",
+        "root",
+        "rootflags",
+        "nfsroot",
+        "netroot",
+        "ip",
+        "init_on_alloc",
+    ]
 )
 
 ALL = SYSTEM + BLOCK + TRANSPORTS + NETWORK
