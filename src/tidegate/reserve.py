@@ -161,12 +161,16 @@ def ring_bytes(ring: Ring, *, xdp: bool) -> int | None:
     slots, _ = ring_slots(ring)
     if slots is None or ring.queues is None:
         return None
-    slot = ring.driver.slot_bytes
-    if xdp and ring.driver.slot_bytes_xdp is not None:
-        slot = ring.driver.slot_bytes_xdp
-    if ring.mtu is None or ring.mtu > STANDARD_MTU:
-        slot = max(slot, frames.kmalloc_bytes((ring.mtu or JUMBO_MTU) + frames.FRAME_OVERHEAD))
-    return slots * ring.queues * slot
+    return slots * ring.queues * _slot_bytes(ring, ring.driver, xdp=xdp)
+
+
+def _slot_bytes(ring: Ring, row: Driver, *, xdp: bool) -> int:
+    """Most that one slot can hold with this MTU."""
+    slot = max(row.slot_bytes, row.slot_bytes_most or 0, (row.slot_bytes_xdp or 0) if xdp else 0)
+    if ring.mtu is not None and ring.mtu <= STANDARD_MTU:
+        return slot
+    whole = frames.kmalloc_bytes((ring.mtu or JUMBO_MTU) + frames.FRAME_OVERHEAD)
+    return max(slot, whole if row.slot_bytes_jumbo is None else row.slot_bytes_jumbo)
 
 
 def _ring_why(row: Driver, *, key_on: bool, used: bool) -> tuple[str, bool]:

@@ -56,6 +56,7 @@ ETHERNET: tuple[Driver, ...] = (
         on_failure=Failure.EMPTY_SLOT,
         refiller=Refiller.NEXT_POLL,
         slot_bytes=PAGE,
+        slot_bytes_jumbo=2 * PAGE,
         pinned_bytes=PAGE,
         sharers=2,
         ring_default=1024,
@@ -96,6 +97,7 @@ ETHERNET: tuple[Driver, ...] = (
         refiller=Refiller.NOT_NEEDED,
         slot_bytes=2 * KIB,
         slot_bytes_xdp=PAGE,
+        slot_bytes_jumbo=2 * KIB + 4 * PAGE,
         pinned_bytes=PAGE,
         sharers=2,
         ring_default=511,
@@ -104,7 +106,8 @@ ETHERNET: tuple[Driver, ...] = (
         shape=Shape.NONE,
         functions=("drivers/net/ethernet/broadcom/bnxt/bnxt.c:__bnxt_alloc_rx_page", "__bnxt_alloc_rx_frag"),
         on_failure_text="old buffer reused, packet dropped (rx_oom_discards); the ring never starves",
-        note="a buffer of 1.6 to 2 KiB in a pool page; aggregation 4 KiB",
+        note="a buffer of 1.6 to 2 KiB in a pool page; with jumbo frames an aggregation ring of four pages of "
+        "4 KiB a slot",
     ),
     Driver(
         name="tg3",

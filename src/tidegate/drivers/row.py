@@ -83,7 +83,9 @@ class Driver:
     on_failure: Failure
     refiller: Refiller
     slot_bytes: int  # what a filled slot holds at MTU 1500
-    slot_bytes_xdp: int | None = None  # the same with native XDP attached, where it differs
+    slot_bytes_most: int | None = None  # most that traffic can make of it at MTU 1500, where it differs
+    slot_bytes_xdp: int | None = None  # with native XDP attached, where it differs
+    slot_bytes_jumbo: int | None = None  # at a larger MTU, where that is not one kmalloc for the whole frame
     pinned_bytes: int  # the page (or high-order page) that one live frame can keep from being freed
     sharers: int = 1  # most frames whose buffers share `pinned_bytes`
     pinned_bytes_order0: int | None = None  # with net.core.high_order_alloc_disable=1, where that changes it

@@ -25,7 +25,9 @@ VIRTUAL: tuple[Driver, ...] = (
         on_failure=Failure.STOPS,
         refiller=Refiller.WORKER,
         slot_bytes=1536,
+        slot_bytes_most=PAGE,
         slot_bytes_xdp=PAGE,
+        slot_bytes_jumbo=PAGE,
         pinned_bytes=FRAG_PAGE,
         sharers=21,
         pinned_bytes_order0=PAGE,
@@ -38,8 +40,9 @@ VIRTUAL: tuple[Driver, ...] = (
         functions=("drivers/net/virtio_net.c:add_recvbuf_mergeable", "try_fill_recv", "refill_work"),
         on_failure_text="stops refilling; refill_work on system_wq disables NAPI and allocates GFP_KERNEL, "
         "again every HZ/2; no counter",
-        note="the slot grows with the average packet up to 4 KiB; a 66-byte ACK uses a whole slot; ring "
-        "sizes are the device's (QEMU: 256, at most 1024)",
+        note="the slot grows with the average packet up to 4 KiB (packets are up to 64 KiB where the host "
+        "offloads segmentation); a 66-byte ACK uses a whole slot; ring sizes are the device's (QEMU: 256, at "
+        "most 1024)",
         changed_in=(6, 19),
         change="the refill worker is gone, the next NAPI poll tries again (fcdef3bcbb2c, 1e7b90aa7988, "
         "a0c159647e66); the refill itself still stops at 3/8 of min",
@@ -70,6 +73,7 @@ VIRTUAL: tuple[Driver, ...] = (
         on_failure=Failure.EMPTY_SLOT,
         refiller=Refiller.KEEPALIVE,
         slot_bytes=PAGE,
+        slot_bytes_jumbo=PAGE,
         pinned_bytes=PAGE,
         ring_default=1024,
         xdp=Xdp.YES,

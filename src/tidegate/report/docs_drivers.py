@@ -75,6 +75,8 @@ def _details(row: Driver) -> str:
     lines.append(f"On failure: {row.on_failure_text}.")
     if row.delivery.value != "napi":
         lines.append(f"Delivers by {row.delivery.value}.")
+    if row.slot_bytes_most is not None:
+        lines.append(f"Traffic can make a slot hold {human_bytes(row.slot_bytes_most)}.")
     if row.slot_bytes_xdp is not None:
         lines.append(f"With native XDP a slot holds {human_bytes(row.slot_bytes_xdp)}.")
     if row.pinned_bytes_order0 is not None:
