@@ -60,9 +60,17 @@ def drivers_page() -> str:
     return drivers_markdown()
 
 
+def findings_page() -> str:
+    """Every finding, and what its severity means."""
+    from tidegate.report.docs_findings import findings_markdown
+
+    return findings_markdown()
+
+
 PAGES: dict[str, Callable[[], str]] = {
-    "drivers.md": drivers_page,
+    "findings.md": findings_page,
     "commands.md": commands_page,
+    "drivers.md": drivers_page,
     "exit-codes.md": exit_codes_page,
 }
 

@@ -16,6 +16,7 @@ TYPES = {
     "check": "tidegate.result:CheckResult",
     "checks": "tidegate.report.json:CheckResults",
     "changes": "tidegate.report.changes:Changes",
+    "explain": "tidegate.report.explain:Explained",
 }
 
 
