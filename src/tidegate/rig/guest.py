@@ -54,6 +54,10 @@ NIC=$(basename "${{NIC%/device}}")
 export NIC
 ip address add "$ADDRESS/24" dev "$NIC"
 ip link set "$NIC" up
+tries=0  # a NIC that negotiates has no carrier yet
+while [ "$(cat "/sys/class/net/$NIC/carrier")" != 1 ] && [ $tries -lt 100 ]; do
+    tries=$((tries + 1)); sleep 0.1
+done
 ip route add default via "$SERVER"
 sh -eux /job/setup; status=$?
 [ $status -eq 0 ] && {{ cd /out; sh -eux /job/script; status=$?; cd /; }}
