@@ -60,7 +60,7 @@ def test_every_exit_code_has_a_meaning() -> None:
 
 @pytest.mark.parametrize(("name", "line"), EXAMPLES)
 def test_an_example_can_be_parsed(name: str, line: str) -> None:
-    words = shlex.split(re.split(r" [>|&]", line)[0])
+    words = shlex.split(re.split(r" [>|&]|;", line)[0])
     if words[0] == "sudo":
         words = words[1:]
     assert words[:2] == ["tidegate", name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shutil
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol, cast
@@ -52,12 +53,30 @@ class Command(Protocol):
         """Does it; the exit code."""
 
 
+def page_width() -> int:
+    """Columns of a page: the terminal's, and no more than reads well."""
+    return min(shutil.get_terminal_size().columns, 100)
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Python's own, with one width for all pages and one style of options in every Python version."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=max(page_width() - 4, 20), max_help_position=26)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"  # before 3.13: -o FILE, --output FILE
+
+
 class ManParser(argparse.ArgumentParser):
     """A parser with a manual page for a help text, and one line (`Usage`) for an error."""
 
     def __init__(self, *args: Any, sections: Callable[[], list[tuple[str, str]]] = list, **kw: Any) -> None:
-        kw = {"allow_abbrev": False, "add_help": False, "usage": None} | kw
-        super().__init__(*args, **kw)
+        settings: dict[str, Any] = {"allow_abbrev": False, "add_help": False, "formatter_class": _Formatter}
+        super().__init__(*args, **(settings | kw))
         self._sections = sections
         self._optionals.title = "OPTIONS"
         self._positionals.title = "ARGUMENTS"
@@ -70,11 +89,12 @@ class ManParser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """The manual page."""
-        width = min(self._get_formatter()._width, 100)  # noqa: SLF001 - argparse knows the terminal's width
-        usage = self.format_usage().removeprefix("usage: ").rstrip()
+        width = page_width()
+        synopsis = self._get_formatter()
+        synopsis.add_usage(self.usage, self._actions, self._mutually_exclusive_groups, prefix="")
         name = self.prog.replace(" ", "-")
         parts = [_section("NAME", f"{name} - {self.description}", width)]
-        parts.append("SYNOPSIS\n" + textwrap.indent(textwrap.dedent(usage), "    ") + "\n")
+        parts.append("SYNOPSIS\n" + textwrap.indent(synopsis.format_help().strip("\n"), "    ") + "\n")
         sections = dict(self._sections())
         parts += [_section(title, sections[title], width) for title in ("DESCRIPTION",) if title in sections]
         for group in self._action_groups:
