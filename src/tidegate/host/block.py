@@ -132,9 +132,9 @@ class Tree:
         if device.file:
             yield from self._down_backing(device, way, above)
             return
-        if not device.lower:
+        # A DRBD device is a leaf of its own (its peer) and stands on a local disk besides.
+        if not device.lower or device.name.startswith("drbd"):
             yield replace(way, device=device)
-            return
         for name in device.lower:
             below = self.devices.get(name)
             if below is None:

@@ -64,7 +64,7 @@ def _daemon(scene: Scene, process: Process, users: list[BlockUser]) -> Daemon:
     reading, folder = scene.reading, f"proc/{process.pid}"
     fields = reading.parsed(f"{folder}/status", Topic.DAEMONS, procfs.status) or {}
     group = reading.parsed(f"{folder}/cgroup", Topic.DAEMONS, procfs.cgroup_path)
-    limit, known = _memory_max(reading, group)
+    limit, known = _memory_max(reading, group, folder)
     exe = reading.link(f"{folder}/exe", Topic.DAEMONS)
     device, on_user = _home(scene, exe, users)
     role = "serves" if any(user.userspace for user in users) else role_of(process.comm) or "serves"
@@ -76,7 +76,7 @@ def _daemon(scene: Scene, process: Process, users: list[BlockUser]) -> Daemon:
         locked_kib=procfs.status_kib(fields, "VmLck"),
         resident_kib=procfs.status_kib(fields, "VmRSS"),
         oom_score_adj=reading.number(f"{folder}/oom_score_adj", Topic.DAEMONS),
-        cgroup=group,
+        cgroup=group[0] if group else None,
         memory_max=limit,
         memory_max_known=known,
         exe_device=device,
@@ -104,23 +104,28 @@ def _threads(reading: Reading, folder: str) -> tuple[Thread, ...]:
     return tuple(made)
 
 
-def _memory_max(reading: Reading, group: str | None) -> tuple[int | None, bool]:
+def _memory_max(reading: Reading, group: tuple[str, bool] | None, folder: str) -> tuple[int | None, bool]:
     """The tightest memory.max on the way up from a cgroup, in bytes; the second says whether it is known."""
     if group is None:
         return None, False
+    parts = [part for part in group[0].split("/") if part]
+    if parts and not group[1]:
+        reading.gap(
+            f"{folder}/cgroup", "not held", Topic.DAEMONS, "limits of the old cgroup hierarchy are not read"
+        )
+        return None, False
     least: int | None = None
-    parts = [part for part in group.split("/") if part]
+    known = True
     for depth in range(len(parts), 0, -1):
         path = "sys/fs/cgroup/" + "/".join(parts[:depth]) + "/memory.max"
         text = reading.word(path, Topic.DAEMONS)
-        if text is None and reading.status(path) is not Status.ABSENT:
-            return least, False
-        if text is not None and text != "max":
-            limit = reading.number(path, Topic.DAEMONS)
-            if limit is None:
-                return least, False
+        if text == "max" or reading.status(path) is Status.ABSENT:
+            continue
+        limit = reading.number(path, Topic.DAEMONS) if text is not None else None
+        known = known and limit is not None
+        if limit is not None:
             least = limit if least is None else min(least, limit)
-    return least, True
+    return least, known
 
 
 def _home(scene: Scene, exe: str | None, users: list[BlockUser]) -> tuple[str | None, str | None]:

@@ -109,7 +109,7 @@ class Link:
 
     name: str
     index: int
-    kind: str  # "" for a plain device; bond, vlan, bridge, veth, tun, wireguard, vxlan, macvlan, dsa, ppp, ...
+    kind: str  # "" for a plain device; bond, vlan, bridge, veth, tun, wireguard, vxlan, macvlan, dsa, ...
     driver: str  # ethtool/sysfs driver; "" for virtual devices
     up: bool | None
     mtu: int | None
@@ -184,10 +184,12 @@ class BlockUser:
     daemons: tuple[int, ...] = ()  # pids in the path (serving or reconnecting)
     server_local: bool | None = None  # the server runs on this machine
     server_evidence: Evidence | None = None
-    userspace: tuple[str, ...] = ()  # user-space parts that *serve* IO: fuse, ublk, qemu-nbd, nbdkit, tls-proxy
+    userspace: tuple[str, ...] = ()  # user-space parts that *serve* IO: sshfs, ublk, qemu-nbd, tls-proxy ...
     swaps: bool = False  # anonymous memory goes through it, itself or by something on top
     front: tuple[str, ...] = ()  # zswap, zram writeback, bcache in front
-    legs: int = 1  # a mirror above multiplies what a request takes
+    legs: int = (
+        1  # how often a request above reaches this leaf (a mirror whose legs share it); one user a leaf
+    )
     copies: int = 0  # encryption above copies
 
 
@@ -264,7 +266,7 @@ class Host:
     sysctls: Mapping[str, str]  # "vm.min_free_kbytes" -> "1830"
     counters: Mapping[str, int]  # "vmstat.oom_kill", "TcpExt.PFMemallocDrop", "sockstat.TCP.mem"
     modules: frozenset[str]
-    texts: Mapping[str, str]  # small files that single rules look at (kubelet config, fstab, units), by record path
+    texts: Mapping[str, str]  # small files that single rules look at (kubelet config, fstab), by record path
     gaps: tuple[Gap, ...]
     container: bool  # sees one network namespace only
     namespaces: int | None = None  # other network namespaces that exist and could not be seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from tidegate.host import procfs, procnet
 from tidegate.host.facts import Kernel, Memory
@@ -72,11 +73,10 @@ def memory_of(reading: Reading, sysctls: Mapping[str, str]) -> Memory | None:
     total = info["MemTotal"] if info else None
     if zones is None:
         return None
-    if total is not None:
-        _check_total(reading, zones, total)
+    _check_whole(reading, zones)
     pmd_bytes = reading.number(f"{_THP}/hpage_pmd_size", Topic.MEMORY)
     return Memory(
-        zones=zones,
+        zones=_with_highatomic(reading, zones),
         total_kib=total,
         min_free_kib=_sysctl_number(reading, sysctls, "vm.min_free_kbytes"),
         watermark_scale_factor=_sysctl_number(reading, sysctls, "vm.watermark_scale_factor"),
@@ -88,12 +88,33 @@ def memory_of(reading: Reading, sysctls: Mapping[str, str]) -> Memory | None:
     )
 
 
-def _check_total(reading: Reading, zones: tuple[Zone, ...], total_kib: int) -> None:
-    """MemTotal is the sum of the zones' managed pages (totalram_pages): a zone that is missing shows here."""
-    managed_kib = sum(zone.managed for zone in zones) * reading.record.page_bytes // KIB
-    if abs(managed_kib - total_kib) > total_kib // 50:
-        detail = f"zones hold {managed_kib} kB, MemTotal is {total_kib} kB"
+def _check_whole(reading: Reading, zones: tuple[Zone, ...]) -> None:
+    """Every node shows every zone type, as many as its protection line has entries; a cut table shows fewer.
+
+    MemTotal is no measure: memory that is not onlined, unaccepted or ballooned away counts differently there.
+    """
+    for node in dict.fromkeys(zone.node for zone in zones):
+        ours = [zone for zone in zones if zone.node == node]
+        if any(len(zone.protection) != len(ours) for zone in ours):
+            detail = f"node {node} shows {len(ours)} zones of {len(ours[0].protection)}"
+            reading.gap("proc/zoneinfo", Status.DAMAGED.value, Topic.MEMORY, detail)
+    online = reading.parsed("sys/devices/system/node/online", Topic.MEMORY, procfs.cpu_list)
+    shown = len({zone.node for zone in zones})
+    if online is not None and shown < online:
+        detail = f"shows {shown} of {online} nodes"
         reading.gap("proc/zoneinfo", Status.DAMAGED.value, Topic.MEMORY, detail)
+
+
+def _with_highatomic(reading: Reading, zones: tuple[Zone, ...]) -> tuple[Zone, ...]:
+    """Kernels before nr_free_highatomic show free HighAtomic blocks in /proc/pagetypeinfo, to root only."""
+    text = reading.peek("proc/pagetypeinfo")
+    if text is None:
+        return zones
+    free = procfs.highatomic(text)
+    return tuple(
+        zone if zone.highatomic is not None else replace(zone, highatomic=free.get((zone.node, zone.name)))
+        for zone in zones
+    )
 
 
 def _thp(reading: Reading) -> bool | None:

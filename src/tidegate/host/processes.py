@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tidegate.host import procfs
+from tidegate.host.namespaces import is_container
 from tidegate.host.reading import Reading
 from tidegate.host.record import Status
 from tidegate.result import Topic
@@ -52,7 +53,13 @@ class Processes:
     @cached_property
     def complete(self) -> bool:
         """Every process's open files could be read, so a socket without owner is the kernel's."""
-        return bool(self.by_pid) and all(one.files_known or one.kthread for one in self.by_pid.values())
+        first = self.reading.status("proc/1/ns/net")
+        if first in (Status.ABSENT, Status.NOT_HELD) or self.reading.status("proc/1/fd") is Status.NOT_HELD:
+            return False  # not recorded; or /proc hides other users' processes (hidepid)
+        # In a container others may share its network and not its processes.
+        return not is_container(self.reading) and all(
+            one.files_known for one in self.by_pid.values() if not one.kthread
+        )
 
     def named(self, *patterns: str) -> tuple[Process, ...]:
         """User processes whose name matches a regular expression, in order of pid."""
@@ -101,7 +108,8 @@ def _process(reading: Reading, pid: int) -> Process | None:
         ppid=ppid,
         kthread=bool(flags & PF_KTHREAD),
         files=tuple(member.target for member in members if member and member.target),
-        files_known=bool(names) or reading.status(f"{folder}/fd") is Status.FOUND,
+        # A folder that was listed and held no socket leaves no member: covered and absent.
+        files_known=reading.status(f"{folder}/fd") in (Status.FOUND, Status.ABSENT),
     )
 
 

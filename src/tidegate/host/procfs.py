@@ -18,8 +18,12 @@ SWAPS_HEAD = "Filename"
 
 _ZONE_HEAD = re.compile(r"Node (\d+), zone\s+(\S+)$")
 _ZONE_LINE = re.compile(r"(?:pages )?(free|boost|min|low|high|promo|spanned|present|managed|cma)\s+(\d+)$")
-_ZONE_STAT = re.compile(r"(nr_free_cma|nr_free_highatomic)\s+(\d+)$")
+_ZONE_STAT = re.compile(r"(nr_free_cma|nr_free_highatomic|nr_zone_(?:in)?active_(?:anon|file))\s+(\d+)$")
 _PROTECTION = re.compile(r"protection: \(([\d, ]+)\)$")
+_PAGETYPE = re.compile(r"Node\s+(\d+), zone\s+(\S+), type\s+HighAtomic\s+(.*)$")
+_RECLAIMABLE = tuple(
+    f"nr_zone_{state}_{kind}" for state in ("inactive", "active") for kind in ("anon", "file")
+)
 _PCP_COUNT = re.compile(r"count:\s*(\d+)$")
 _ZONE_NEEDS = ("free", "min", "low", "high", "spanned", "present", "managed")
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -94,6 +98,13 @@ class _ZonePart:
         elif line.split(" ", maxsplit=1)[0] in _ZONE_NEEDS or line.startswith(("pages ", "protection")):
             raise Garbled(number, line, "a number of pages")
 
+    def _reclaimable(self) -> int | None:
+        """What zone_reclaimable_pages() counts; an empty zone has none and does not print the lines."""
+        if not self.numbers["present"]:
+            return 0
+        parts = [self.numbers.get(name) for name in _RECLAIMABLE]
+        return None if None in parts else sum(part or 0 for part in parts)
+
     def zone(self) -> Zone:
         lacking = [name for name in _ZONE_NEEDS if name not in self.numbers]
         if lacking or self.protection is None:
@@ -125,7 +136,21 @@ class _ZonePart:
             protection=self.protection,
             pcp=self.pcp,
             highatomic=get("nr_free_highatomic"),
+            reclaimable=self._reclaimable(),
         )
+
+
+def highatomic(text: str) -> dict[tuple[int, str], int]:
+    """Free pages of HighAtomic blocks by node and zone, from /proc/pagetypeinfo (mm/vmstat.c)."""
+    made: dict[tuple[int, str], int] = {}
+    for line in text.splitlines():
+        found = _PAGETYPE.match(line)
+        # Above a limit the kernel stops counting and prints `>100000`.
+        counts = [word.lstrip(">") for word in found[3].split()] if found else []
+        if found and all(word.isdecimal() for word in counts):
+            pages = sum(int(count) << order for order, count in enumerate(counts))
+            made[int(found[1]), found[2]] = pages
+    return made
 
 
 def meminfo(text: str) -> dict[str, int]:
@@ -314,18 +339,20 @@ def module_name(line: str) -> str:
     return words[0]
 
 
-def cgroup_path(text: str) -> str | None:
-    """The path of a process in the unified hierarchy (/proc/PID/cgroup), or in the v1 memory hierarchy."""
-    memory: str | None = None
+def cgroup_path(text: str) -> tuple[str, bool]:
+    """The memory cgroup of a process (/proc/PID/cgroup); the second says that it is in the unified hierarchy."""
+    unified: str | None = None
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split(":", 2)
         if len(words) != 3:
             raise Garbled(number, line, "ID:CONTROLLERS:PATH")
-        if words[0] == "0" and not words[1] and memory is None:
-            memory = words[2]
         if "memory" in words[1].split(","):
-            return words[2]
-    return memory
+            return words[2], False
+        if words[0] == "0" and not words[1]:
+            unified = words[2]
+    if unified is None:
+        raise Garbled(1, text.strip(), "0::PATH")
+    return unified, True
 
 
 def cpu_list(text: str) -> int:

@@ -23,7 +23,7 @@ def read_host(record: Record) -> Host:
     sysctls = memory.sysctls_of(reading)
     mounts = mounts_of(reading)
     processes = Processes(reading)
-    seen = sockets.sockets_of(reading, processes)
+    seen = sockets.sockets_of(reading, processes, sysctls)
     net = network.network_of(reading)
     scene = Scene(
         reading=reading,

@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from tidegate.host import procnet
+from tidegate.host import netlink_format, procnet
 from tidegate.host.facts import PacketSocket, Socket
 from tidegate.host.processes import Processes
 from tidegate.host.reading import Reading
+from tidegate.host.told import told
 from tidegate.result import Topic
 
-_TABLES = (
-    ("proc/net/tcp", "tcp", "sl"),
-    ("proc/net/tcp6", "tcp", "sl"),
-)
+_TABLES = (("proc/net/tcp", "tcp"), ("proc/net/tcp6", "tcp"))
+_PACKET = "proc/net/packet"
+_PAGE = 4096
 
 
-def sockets_of(reading: Reading, processes: Processes) -> tuple[Socket, ...]:
-    """All TCP sockets with their owners."""
-    found: list[Socket] = []
-    for path, kind, head in _TABLES:
-        must = path == "proc/net/tcp"
-        lines = reading.rows(path, Topic.SOCKETS, procnet.inet_line, head=head, must=must)
-        found += [_from_line(line, kind, f"{path}: inode {line.inode}") for line in lines]
-    return tuple(_owned(found, processes))
+def sockets_of(reading: Reading, processes: Processes, sysctls: Mapping[str, str]) -> tuple[Socket, ...]:
+    """All TCP sockets (and UDP, where sock_diag was asked) with their owners."""
+    answer = told(reading, netlink_format.SOCKETS, netlink_format.Sockets, Topic.SOCKETS)
+    if answer and not answer.complete:
+        reading.gap(
+            netlink_format.SOCKETS, "cannot be seen", Topic.SOCKETS, "the kernel's answer did not end"
+        )
+    found = [_from_diag(one, number) for number, one in enumerate(answer.sockets)] if answer else []
+    if not answer:
+        for path, kind in _TABLES:
+            must = path == _TABLES[0][0]
+            lines = reading.rows(path, Topic.SOCKETS, procnet.inet_line, head="sl", must=must)
+            found += [_from_line(line, kind, f"{path}: inode {line.inode}") for line in lines]
+    limits = _Limits(sysctls)
+    return tuple(limits.judged(one) for one in _owned(found, processes))
+
+
+def _from_diag(one: netlink_format.Socket, number: int) -> Socket:
+    sent = [size for size in (one.wmem, one.queued) if size is not None]
+    return Socket(
+        family=one.family,
+        kind=one.kind,
+        state=one.state,
+        local=plain(one.local),
+        local_port=one.local_port,
+        remote=plain(one.remote),
+        remote_port=one.remote_port,
+        inode=one.inode,
+        uid=one.uid,
+        rcvbuf_bytes=one.rcvbuf,
+        sndbuf_bytes=one.sndbuf,
+        rmem_bytes=one.rmem,
+        wmem_bytes=max(sent, default=None),
+        fwd_bytes=one.fwd,
+        drops=one.drops,
+        evidence=f"{netlink_format.SOCKETS}: sockets[{number}]",
+    )
 
 
 def _from_line(line: procnet.TcpLine, kind: str, evidence: str) -> Socket:
@@ -46,8 +75,58 @@ def _from_line(line: procnet.TcpLine, kind: str, evidence: str) -> Socket:
 
 def _owned(sockets: Iterable[Socket], processes: Processes) -> Iterable[Socket]:
     for socket in sockets:
-        pids = processes.owners.get(socket.inode, ())
+        pids = processes.owners.get(socket.inode, ()) if socket.inode else ()
         yield replace(socket, pids=pids, owners_known=bool(pids) or processes.complete)
+
+
+class _Limits:
+    """Tells a buffer that was set from one that autotuning made.
+
+    The kernel shows SOCK_SNDBUF_LOCK to nobody. What it shows: autotuning never goes above tcp_wmem[2] and tcp_rmem[2]
+    (tcp_sndbuf_expand, tcp_rcv_space_adjust), and starts at [1]. SO_SNDBUF and SO_RCVBUF store twice what was asked for, in
+    practice whole pages; autotuning takes multiples of 2 * (2^k + 256), a segment's truesize, which are pages by chance only. So two
+    sizes of whole pages that are none of these were set; one alone proves nothing.
+    """
+
+    def __init__(self, sysctls: Mapping[str, str]) -> None:
+        self.send = _three(sysctls, "net.ipv4.tcp_wmem")
+        self.receive = _three(sysctls, "net.ipv4.tcp_rmem")
+
+    def judged(self, socket: Socket) -> Socket:
+        if socket.kind != "tcp" or socket.sndbuf_bytes is None or socket.rcvbuf_bytes is None:
+            return socket
+        send = _set(socket.sndbuf_bytes, self.send, sending=True)
+        receive = _set(socket.rcvbuf_bytes, self.receive, sending=False)
+        both = send is not False and receive is not False
+        above_send = self.send is not None and socket.sndbuf_bytes > self.send[2]
+        above_receive = self.receive is not None and socket.rcvbuf_bytes > self.receive[2]
+        return replace(
+            socket,
+            sndbuf_locked=True if above_send else send if send is False or (both and send) else None,
+            rcvbuf_locked=True
+            if above_receive
+            else receive
+            if receive is False or (both and receive)
+            else None,
+        )
+
+
+def _set(size: int, limits: tuple[int, int, int] | None, *, sending: bool) -> bool | None:
+    """Whether a size looks set: True, False for a size of autotuning, None when it may be either."""
+    if limits is None:
+        return None
+    if size in (limits[1], limits[2]):
+        return False
+    if sending and any(size % (2 * ((1 << order) + 256)) == 0 for order in range(11, 17)):
+        return False
+    return True if size % _PAGE == 0 else None
+
+
+def _three(sysctls: Mapping[str, str], name: str) -> tuple[int, int, int] | None:
+    words = sysctls.get(name, "").split()
+    if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words):
+        return None
+    return int(words[0]), int(words[1]), int(words[2])
 
 
 def plain(address: str) -> str:
@@ -57,23 +136,32 @@ def plain(address: str) -> str:
 
 def packet_sockets_of(reading: Reading) -> tuple[PacketSocket, ...]:
     """AF_PACKET sockets."""
-    path = "proc/net/packet"
-    lines = reading.rows(path, Topic.SOCKETS, procnet.packet_line, head=procnet.PACKET_HEAD)
-    return tuple(
-        PacketSocket(
+    lines = reading.rows(_PACKET, Topic.SOCKETS, procnet.packet_line, head=procnet.PACKET_HEAD)
+    answer = told(reading, netlink_format.PACKET, netlink_format.PacketSockets, Topic.SOCKETS, must=False)
+    found = {
+        line.inode: PacketSocket(
             protocol=line.protocol,
             interface=line.interface,
             rcvbuf_bytes=None,
             inode=line.inode,
-            evidence=f"{path}: inode {line.inode}",
+            evidence=f"{_PACKET}: inode {line.inode}",
         )
         for line in lines
-    )
+    }
+    for one in answer.packet if answer else ():
+        found[one.inode] = PacketSocket(
+            protocol=one.protocol,
+            interface=one.index,
+            rcvbuf_bytes=one.rcvbuf,
+            inode=one.inode,
+            evidence=f"{netlink_format.PACKET}: inode {one.inode}",
+        )
+    if not answer and _PACKET not in reading.record.members:
+        reading.missing(_PACKET, Topic.SOCKETS, must=True)
+    return tuple(found.values())
 
 
-def to_peer(
-    sockets: Iterable[Socket], address: str, port: int, *, local_port: int | None = None
-) -> tuple[Socket, ...]:
+def to_peer(sockets: Iterable[Socket], address: str, port: int) -> tuple[Socket, ...]:
     """Connections to an address and port that may carry data."""
     return tuple(
         one
@@ -82,7 +170,6 @@ def to_peer(
         and one.remote == address
         and one.remote_port == port
         and one.state not in ("LISTEN", "TIME-WAIT")
-        and (local_port is None or one.local_port == local_port)
     )
 
 

@@ -11,10 +11,13 @@ from dataclasses import replace
 
 from tidegate.host import block, procfs
 from tidegate.host.block import Way
+from tidegate.host.daemons import role_of
 from tidegate.host.facts import BlockUser, Mount, Route, Transport, UserKind
+from tidegate.host.namespaces import is_container
 from tidegate.host.record import Status
+from tidegate.host.sockets import listening
 from tidegate.host.transports.ask import reach_of
-from tidegate.host.transports.reach import Reach, Scene
+from tidegate.host.transports.reach import Reach, Scene, outgoing
 from tidegate.result import ChainLink, Evidence, Topic
 
 _SWAPS = "proc/swaps"
@@ -134,10 +137,11 @@ def _user(
     writable: bool,
     times: int,
 ) -> BlockUser:
-    routes = tuple(
-        scene.network.route_to(peer) for peer in dict.fromkeys(peer.address for peer in reach.peers)
-    )
-    local, evidence = _server(reach, routes)
+    reach, beyond = _beyond_proxy(scene, reach)
+    asked = map(scene.network.route_to, dict.fromkeys(one.address for one in reach.peers))
+    routes = (*(reach.routes or asked), *beyond)
+    local, evidence = _server(scene, reach, routes)
+    _unseen_nics(scene, routes, evidence)
     if not reach.peers and reach.server_local is not True and reach.transport not in _PEERLESS:
         scene.reading.gap(
             f"peers of {reach.leaf}", "cannot be seen", Topic.NETWORK, "where its server is was not found"
@@ -163,7 +167,7 @@ def _user(
         daemons=reach.daemons,
         server_local=local,
         server_evidence=evidence,
-        userspace=reach.userspace,
+        userspace=(*reach.userspace, *_fuse_block(way)),
         front=way.front,
         legs=times,
         copies=way.copies,
@@ -177,17 +181,66 @@ def _without_leaf(way: Way, reach: Reach) -> tuple[ChainLink, ...]:
     return way.links
 
 
-def _server(reach: Reach, routes: tuple[Route, ...]) -> tuple[bool | None, Evidence | None]:
+def _fuse_block(way: Way) -> tuple[str, ...]:
+    """A fuseblk mount (ntfs-3g) has its process between the file system and the network disk."""
+    return ("fuse",) if any(one.kind == "mount" and one.detail == "fuseblk" for one in way.links) else ()
+
+
+def _beyond_proxy(scene: Scene, reach: Reach) -> tuple[Reach, tuple[Route, ...]]:
+    """Where the peer is a proxy of this machine (a TLS tunnel), its own connections lead on."""
+    for peer in reach.peers:
+        listener = listening(scene.sockets, peer.port) if scene.network.route_to(peer.address).local else None
+        for pid in listener.pids if listener else ():
+            process = scene.processes.by_pid.get(pid)
+            if process is None or role_of(process.comm) != "proxy":
+                continue
+            beyond = outgoing(scene, pid)
+            seen = Evidence(source=f"proc/{pid}", value=f"{process.comm} listens on port {peer.port}")
+            changed = replace(
+                reach,
+                links=(*reach.links, ChainLink(kind="tls-proxy", name=process.comm, evidence=(seen,))),
+                sockets=(*reach.sockets, *beyond),
+                connections=None if reach.connections is None else reach.connections + len(beyond),
+                userspace=(*reach.userspace, f"tls-proxy {process.comm}"),
+                daemons=(*reach.daemons, pid),
+            )
+            return changed, tuple(map(scene.network.route_to, dict.fromkeys(one.remote for one in beyond)))
+    return reach, ()
+
+
+def _server(scene: Scene, reach: Reach, routes: tuple[Route, ...]) -> tuple[bool | None, Evidence | None]:
+    """Does the server run on this machine: by its address, or because the way ends inside the machine."""
     if reach.server_local is not None:
         return reach.server_local, reach.server_evidence
-    for route in routes:
+    for peer in reach.peers:
+        route = scene.network.route_to(peer.address)
         if route.local:
-            return True, Evidence(
-                source=route.evidence, value=route.peer, meaning="the server's address is this host's own"
-            )
-    if not routes:
-        return None, None
-    return False, None
+            who = _listener(scene, peer.port)
+            meaning = "the server's address is this host's own" + (f"; {who} listens there" if who else "")
+            return True, Evidence(source=route.evidence, value=f"{peer.address}:{peer.port}", meaning=meaning)
+    for route in routes:
+        inside = "" if is_container(scene.reading) else scene.network.inside(route)
+        if inside:
+            meaning = "the way to the server ends in a container or guest of this machine"
+            return True, Evidence(source=route.evidence, value=inside, meaning=meaning)
+    return (False, None) if routes and all(route.device for route in routes) else (None, None)
+
+
+def _listener(scene: Scene, port: int) -> str:
+    """Who listens on a port here: a process, or the kernel (nvmet, nfsd)."""
+    found = listening(scene.sockets, port)
+    if found is None or not found.owners_known:
+        return ""
+    names = [scene.processes.by_pid[pid].comm for pid in found.pids if pid in scene.processes.by_pid]
+    return ", ".join(dict.fromkeys(names)) or "the kernel itself"
+
+
+def _unseen_nics(scene: Scene, routes: tuple[Route, ...], server: Evidence | None) -> None:
+    """A way that ends at no NIC and not inside this machine: what carries it is not known."""
+    for route in routes:
+        if not route.local and not route.nics and not (server and server.source == route.evidence):
+            detail = f"what carries {route.device or 'the way'} to {route.peer}"
+            scene.reading.gap(f"sys/class/net/{route.device}", "cannot be seen", Topic.NETWORK, detail)
 
 
 def _socket_links(reach: Reach) -> tuple[ChainLink, ...]:

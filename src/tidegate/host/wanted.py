@@ -33,7 +33,7 @@ SYSTEM: tuple[Wanted, ...] = (
     ),
     _files("proc/pressure", "memory io cpu", "is it short of memory now"),
     _files("proc/self", "mountinfo mountstats", "mounts, and what NFS does"),
-    _files("proc/self/ns", "net mnt", "the namespace that is seen"),
+    _files("proc/self/ns", "net mnt pid", "the namespace that is seen"),
     _files("proc/1/ns", "net mnt", "is that the first one"),
     _files(
         "proc/net",
@@ -162,6 +162,8 @@ TRANSPORTS: tuple[Wanted, ...] = (
     ),
     _files("sys/class/ublk-char", "*", "ublk"),
     _files("sys/class/fc_host/*", "port_name", "Fibre Channel: no network"),
+    _files("sys/block/etherd!*", "mac netif state", "ATA over Ethernet: which device"),
+    _files("sys/class/infiniband", "*", "is RDMA done by hardware or by rxe and siw"),
     _files(
         "sys/kernel/config/nvmet/subsystems/*/namespaces/*", "device_path enable", "this machine serves NVMe"
     ),

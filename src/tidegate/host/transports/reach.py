@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tidegate.host import sockets
 from tidegate.host.block import Tree
-from tidegate.host.facts import Kernel, Mount, Peer, Socket, Transport
+from tidegate.host.facts import Kernel, Mount, Peer, Route, Socket, Transport
 from tidegate.host.network import Network
 from tidegate.host.processes import Process, Processes
 from tidegate.host.reading import Reading
@@ -52,6 +52,7 @@ class Reach:
     userspace: tuple[str, ...] = ()
     server_local: bool | None = None  # when the transport knows it by itself
     server_evidence: Evidence | None = None
+    routes: tuple[Route, ...] = ()  # where there is no address to ask a route for
 
 
 def link(kind: str, name: str, source: str, value: str, *, detail: str = "") -> ChainLink:
@@ -83,6 +84,12 @@ def owned_by(scene: Scene, pid: int) -> tuple[Socket, ...]:
     """The TCP connections a process holds."""
     inodes = set(scene.processes.sockets_of(pid))
     return alive(one for one in scene.sockets if one.inode in inodes or pid in one.pids)
+
+
+def outgoing(scene: Scene, pid: int) -> tuple[Socket, ...]:
+    """The TCP connections of a process that it made itself, not those that somebody made to it."""
+    ports = {one.local_port for one in scene.sockets if one.state == "LISTEN"}
+    return tuple(one for one in owned_by(scene, pid) if one.local_port not in ports)
 
 
 def to_peers(scene: Scene, peers: Iterable[Peer]) -> tuple[Socket, ...]:
