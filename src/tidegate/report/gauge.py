@@ -1,4 +1,4 @@
-"""Water gauges: how far memory may fall in a zone, who has to stop where, and what is left for block IO alone."""
+"""Water gauges: how far memory may fall in a zone, who stops where, and what is left for block IO alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tidegate.report.markup import Child, Markup, tag
-from tidegate.report.svg import drawing, rect
+from tidegate.report.svg import WIDTH, drawing, fitted, rect
 from tidegate.report.words import UNBOUNDED, zone_words
 from tidegate.result import Reserve, ZoneLevels
 
@@ -36,7 +36,7 @@ class Gauge:
     shows_need: bool = False
 
 
-_TANK_X, _TANK_WIDTH, _TANK_TOP, _TANK_HEIGHT = 1, 104, 24, 230
+_TANK_X, _TANK_WIDTH, _TANK_TOP, _TANK_HEIGHT = 1, 104, 34, 230
 _NEED_X, _NEED_WIDTH = _TANK_X + _TANK_WIDTH + 8, 26
 _LABEL_X, _LABEL_STEP = 172, 19
 _SCALE_MOST = 5  # the need may stretch the scale that far beyond the marks; then its bar leaves the picture
@@ -113,7 +113,7 @@ def gauge_svg(gauge: Gauge) -> Markup:
         return base - _TANK_HEIGHT * min(max(pages, 0), top) / top
 
     children: list[Child] = [
-        tag("text", gauge.title, x=_TANK_X, y=13, class_="name"),
+        tag("text", fitted(gauge.title, WIDTH), x=_TANK_X, y=13, class_="name"),
         rect(_TANK_X, _TANK_TOP, _TANK_WIDTH, _TANK_HEIGHT, "tank"),
         rect(
             _TANK_X, y(gauge.free), _TANK_WIDTH, base - y(gauge.free), "water", f"free: {gauge.free:,} pages"
@@ -193,7 +193,7 @@ def _spread(places: Sequence[float], base: float) -> list[float]:
     spread: list[float] = []
     for place in places:
         spread.append(min(place, spread[-1] - _LABEL_STEP) if spread else min(place, base))
-    highest = float(_TANK_TOP - 4)
+    highest = float(_TANK_TOP)
     for at in reversed(range(len(spread))):
         spread[at] = max(spread[at], highest)
         highest = spread[at] + _LABEL_STEP

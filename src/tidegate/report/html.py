@@ -20,6 +20,7 @@ from tidegate.report.words import (
     bytes_words,
     capped_words,
     count_by_severity,
+    counted,
     cure_words,
     kernel_words,
     largest_first,
@@ -146,7 +147,7 @@ def _tiles(result: CheckResult) -> Markup:
             band_words(reserve),
         ),
         ("ways into a deadlock that are open", str(deadlocks), count_by_severity(hits)),
-        ("with the plan", after, f"{len(result.plan)} settings"),
+        ("with the plan", after, counted(len(result.plan), "setting")),
     ]
     return tag(
         "dl",
@@ -296,14 +297,16 @@ def _rows(result: CheckResult, limits: Limits) -> Child:
     rows: list[Sequence[Child]] = []
     for row in shown:
         at = swatches.get(id(row))
-        swatch = None if at is None else tag("span", class_=f"swatch c{at % COLOURS}", aria_hidden="true")
+        look = "open" if row.pages is None else f"c{(at or 0) % COLOURS}"
+        swatch = None if at is None else tag("span", class_=f"swatch {look}", aria_hidden="true")
         pages = number(
             row.pages, pages_words(row.pages, reserve.page_bytes), f"/reserve/rows/{places[id(row)]}/pages"
         )
         why = row.why if row.measured else f"{row.why} (not read: the documented maximum)"
         rows.append((join((swatch, row.holder)), pages, kinds.get(row.kind, row.kind), row.subject, why))
     heads = ("holder", "most it takes", "counts as", "of", "why")
-    caption = "The sum, row by row; the line on the bar is where the part that only block IO can take ends"
+    line = "; the line on the bar is where the part that only block IO can take ends"
+    caption = f"The sum, row by row{'' if reserve.exclusive_pages is None else line}"
     return join(
         (
             sum_bar(needed, reserve, "sum") if needed else None,
@@ -317,17 +320,16 @@ def _inequalities(result: CheckResult) -> Child:
     page = result.reserve.page_bytes
     rows = [
         (
-            one.text,
+            join((one.text, " ", tag("span", code(one.id), class_="more"))),
             number(one.left_pages, pages_words(one.left_pages, page), f"/reserve/conditions/{at}/left_pages"),
             number(
                 one.right_pages, pages_words(one.right_pages, page), f"/reserve/conditions/{at}/right_pages"
             ),
             CONDITION_HOLDS[one.holds],
-            code(one.id),
         )
         for at, one in enumerate(result.reserve.conditions)
     ]
-    heads = ("condition", "there are", "it takes", "so it", "id")
+    heads = ("condition", "there are", "it takes", "so it")
     return (
         table("The two ways in which the reserve can be enough", heads, rows, numbers=(1, 2))
         if rows
@@ -376,35 +378,34 @@ def _plan(result: CheckResult, limits: Limits) -> Named:
         return None
     shown = result.plan[: limits.others]
     rows = [_setting(one, at) for at, one in enumerate(shown)]
-    heads = ("setting", "old", "new", "why", "bounds", "before it is written", "law, basis")
+    heads = ("setting", "old", "new", "why", "law, basis")
     after = "" if result.after is None else f" With it, this host is {result.after.value}."
     caption = f"In the order that matters.{after}"
     remains = [tag("li", sentence(one)) for one in result.remains]
     return _named(
         "plan",
-        table(caption, heads, rows) if rows else tag("p", f"No setting to change.{after}"),
+        table(caption, heads, rows, class_="plan") if rows else tag("p", f"No setting to change.{after}"),
         _rest(len(result.plan) - len(shown), "settings"),
         (tag("h3", "What no setting cures"), tag("ul", remains)) if remains else None,
     )
 
 
 def _setting(one: Setting, at: int) -> tuple[Child, ...]:
-    bounds = "; ".join(
-        f"{word} {text}"
-        for word, text in (("at least", one.lower), ("at most", one.upper), ("dominated by", one.dominant))
-        if text
+    facts = (
+        ("Cures", ", ".join(one.cures)),
+        ("At least", one.lower),
+        ("At most", one.upper),
+        ("Dominated by", one.dominant),
+        ("Before it is written:", one.first),
+        ("In steps:", ", ".join(one.steps)),
+        ("Undo:", one.undo),
     )
-    first = "; ".join(
-        text for text in (one.first, f"in steps: {', '.join(one.steps)}" if one.steps else "") if text
-    )
-    cures = f" Cures {', '.join(one.cures)}." if one.cures else ""
+    more = [tag("span", f"{word} {sentence(text)}", class_="more") for word, text in facts if text]
     return (
         tag("span", code(one.id), tag("br"), tag("span", one.path, class_="path quiet"), id=f"setting{at}"),
         NOT_KNOWN if one.old is None else code(" ".join(one.old.split())),
         tag("strong", code(" ".join(one.new.split()))),
-        f"{sentence(one.why)}{cures}",
-        bounds,
-        first,
+        join((sentence(one.why), more)),
         f"{one.law}, {one.basis}",
     )
 

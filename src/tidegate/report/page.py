@@ -76,8 +76,8 @@ h3 small { font-weight: 400; margin-left: .4em }
 ol.way { padding: 0; margin: 0; list-style: none; counter-reset: step; max-width: 52rem }
 ol.way li { counter-increment: step; position: relative; padding: 0 0 1rem 2.6rem; min-height: 2.4rem }
 ol.way li::before { content: counter(step); position: absolute; left: 0; top: 0; width: 1.7rem;
-  height: 1.7rem; border-radius: 50%; background: var(--text); color: var(--page); text-align: center; line-height: 1.7rem;
-  font-size: .85rem; font-weight: 700 }
+  height: 1.7rem; border-radius: 50%; background: var(--text); color: var(--page); text-align: center;
+  line-height: 1.7rem; font-size: .85rem; font-weight: 700 }
 ol.way li:last-child::before { background: var(--bad) }
 ol.way li:not(:last-child)::after { content: ""; position: absolute; left: calc(.85rem - 1px); top: 1.9rem;
   bottom: .2rem; width: 2px; background: var(--line) }
@@ -88,6 +88,8 @@ th, td { text-align: left; vertical-align: top; padding: .38rem .9rem .38rem 0;
   border-bottom: 1px solid var(--line) }
 th { font-weight: 600 }
 th[scope=row] { min-width: 10rem }
+.plan th[scope=row] { min-width: 18rem; font-weight: 400 }
+.plan th code { font-weight: 600 }
 td { min-width: 5rem }
 thead th { color: var(--quiet); font-weight: 500; font-size: .85rem }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
@@ -98,6 +100,8 @@ details > table { width: calc(100% - 1.8rem) }
 details details { background: var(--page) }
 summary:focus-visible, a:focus-visible { outline: 2px solid var(--link); outline-offset: 2px }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em }
+.swatch.open { background: repeating-linear-gradient(135deg, var(--bad) 0 2px, transparent 2px 4px) }
+.more { display: block; font-size: .92em; color: var(--quiet) }
 footer { color: var(--quiet); font-size: .85rem; padding-top: 1.6rem; padding-bottom: 2rem }
 svg { display: block; max-width: 100% }
 svg text { font-family: inherit; font-size: 13px; fill: var(--text) }
@@ -133,7 +137,7 @@ svg .open { fill: url(#open) }
   details > table { width: auto }
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
   tr { border-bottom: 1px solid var(--line); padding: .45rem 0 }
-  th, td, th[scope=row] { border: 0; padding: .1rem 0; min-width: 0 }
+  th, td, th[scope=row], .plan th[scope=row] { border: 0; padding: .1rem 0; min-width: 0 }
   td.n, th.n { text-align: left }
   td[data-head]::before { content: attr(data-head) ": "; color: var(--quiet) }
   td:empty { display: none }
@@ -206,7 +210,11 @@ def number(value: int | None, text: str, pointer: str) -> Child:
 
 
 def table(
-    caption: str, heads: Sequence[str], rows: Iterable[Sequence[Child]], numbers: Sequence[int] = ()
+    caption: str,
+    heads: Sequence[str],
+    rows: Iterable[Sequence[Child]],
+    numbers: Sequence[int] = (),
+    class_: str | None = None,
 ) -> Markup:
     """A table whose first column heads the rows. On a phone each row becomes a card.
 
@@ -238,6 +246,7 @@ def table(
         tag("thead", head, role="rowgroup"),
         tag("tbody", *body, role="rowgroup"),
         role="table",
+        class_=class_,
     )
 
 

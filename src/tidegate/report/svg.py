@@ -20,7 +20,8 @@ from tidegate.result import ChainLink, Reserve, Row, UserView
 # One layout for phone and desktop: no drawing is wider than a phone's column, so none is ever scaled down.
 WIDTH = 340
 _BOX, _GAP = 46, 22
-_CHAR_WIDTH = 7.2  # of the widest font stack at 13 px; a little too much is better than text over the edge
+_CHAR_WIDTH = 8.2  # bold, at 13 px, of the widest of the fonts; cut early rather than drawn over the edge
+_KIND_WIDTH = 7.0  # at 11.5 px
 _ON_THE_WIRE = {"socket", "route", "bond", "vlan", "bridge", "tunnel", "nic", "neighbour", "link"}
 
 
@@ -83,22 +84,21 @@ def _box(link: ChainLink, at: int) -> Markup:
     where = "server" if link.kind == "server" else "net" if link.kind in _ON_THE_WIRE else "block"
     facts = "\n".join(evidence_words(one) for one in link.evidence)
     about = f"{link.kind} {link.name}" + (f": {link.detail}" if link.detail else "")
-    room = WIDTH - 24 - (len(link.kind) + 1) * _CHAR_WIDTH
+    kind = fitted(link.kind, 110)
+    room = WIDTH - 24 - (len(kind) + 1) * _KIND_WIDTH
     return tag(
         "g",
         tag("title", f"{about} | {facts}" if facts else about),
         tag("rect", x=1, y=y, width=WIDTH - 2, height=_BOX, rx=6, class_=f"box {where}"),
         tag(
             "text",
-            tag("tspan", link.kind, class_="kind"),
+            tag("tspan", kind, class_="kind"),
             " ",
             tag("tspan", fitted(link.name, room), class_="name"),
             x=12,
             y=y + (19 if link.detail else 28),
         ),
-        tag("text", fitted(link.detail, WIDTH - 24), x=12, y=y + 36, class_="detail")
-        if link.detail
-        else None,
+        tag("text", fitted(link.detail, WIDTH), x=12, y=y + 36, class_="detail") if link.detail else None,
     )
 
 

@@ -31,6 +31,7 @@ from tidegate.report.words import (
     capped_words,
     chain_words,
     count_by_severity,
+    counted,
     cure_words,
     kernel_words,
     largest_first,
@@ -267,7 +268,7 @@ def _plan(result: CheckResult, screen: Screen) -> list[str]:
     shown = result.plan if screen.all else result.plan[:_SETTINGS]
     lines = [text for one in shown for text in _setting(one, screen)]
     lines += left_out(number - len(shown), "more", screen)
-    head = f"The plan: {number} setting{'' if number == 1 else 's'}{after}"
+    head = f"The plan: {counted(number, 'setting')}{after}"
     return section(head, [*lines, *remains], screen)
 
 

@@ -109,11 +109,16 @@ def count_by_severity(findings: Sequence[Finding]) -> str:
     return ", ".join(f"{number} {severity}" for severity, number in counts.items() if number)
 
 
+def counted(number: int, word: str) -> str:
+    """`1 setting`, `2 settings`."""
+    return f"{number:,} {word}{'' if abs(number) == 1 else 's'}"
+
+
 def pages_words(pages: int | None, page_bytes: int, *, none: str = UNBOUNDED) -> str:
     """`358 pages (1.4 MiB)`, or the word for a missing number."""
     if pages is None:
         return none
-    return f"{pages:,} page{'' if abs(pages) == 1 else 's'} ({human_bytes(pages * page_bytes)})"
+    return f"{counted(pages, 'page')} ({human_bytes(pages * page_bytes)})"
 
 
 def bytes_words(amount_bytes: int | None) -> str:
@@ -131,7 +136,7 @@ def kernel_words(result: CheckResult) -> str:
     host = result.host
     parts = [f"Linux {host.kernel}", memory_words(host.memory_kib)]
     if host.cpus is not None:
-        parts.append(f"{host.cpus} CPU{'' if host.cpus == 1 else 's'}")
+        parts.append(counted(host.cpus, "CPU"))
     return printable(", ".join(parts))
 
 
