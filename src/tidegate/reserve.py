@@ -394,6 +394,8 @@ def reserve(
     levels = tuple(zone_levels(zone, index, machine.cpus, machine.page_bytes) for zone in machine.zones)
     need = total(rows, "need", "others")
     pins = total(rows, "pin")
+    if pins is not None and machine.zones:
+        pins = min(pins, sum(zone.managed for zone in machine.zones))  # nobody can pin more than there is
     return Reserve(
         page_bytes=machine.page_bytes,
         need_pages=need,

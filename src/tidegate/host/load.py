@@ -136,9 +136,11 @@ def _unseen_rings(host: Host) -> list[reserve.Ring]:
     made = []
     if not host.links:
         made.append(reserve.Ring(nic="?", driver_name="", driver=None, slots=None, queues=None))
+    seen = {link.name for link in host.links}
     for user in host.users:
         away = [route for route in user.routes if not route.local]
-        lost = any(not route.nics for route in away) or (not user.routes and user.server_local is not True)
+        lost = any(not route.nics or not seen.issuperset(route.nics) for route in away)
+        lost = lost or (not user.routes and user.server_local is not True)
         if lost and user.transport not in _NO_SKBS:
             name = f"the NIC of {user.name}"
             made.append(
