@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from tidegate import setting_ids as ids
 from tidegate.findings.accepted import Acceptance
-from tidegate.host.facts import BlockUser, Host
-from tidegate.host.load import reserve_of
+from tidegate.host.facts import Host
+from tidegate.host.load import connections_of, reserve_of
 from tidegate.plan import bounds, outcome, settings
 from tidegate.plan.bounds import GOALS, Goal
 from tidegate.plan.in_force import with_settings
@@ -118,7 +118,15 @@ def _chosen(task: _Task) -> tuple[Setting, ...]:
     )
     simple = _simple(task, wanted)
     made = _sized(task, simple) if sizes else simple
+    made += _shares(task, with_settings(task.before.host, made), wanted)
     return _pruned(task, _in_order(made))
+
+
+def _shares(task: _Task, host: Host, wanted: set[str]) -> tuple[Setting, ...]:
+    """A share of tcp_mem for each block connection, as large as its buffers are with the caps in force."""
+    users = [user for user in host.users if {ids.RESERVE_MEM, ids.of(ids.RESERVE_MEM, user.name)} & wanted]
+    made = [settings.reserve_mem(host, user) for user in users]
+    return tuple(one for one in map(task.can, made) if one)
 
 
 def _in_order(made: Iterable[Setting]) -> tuple[Setting, ...]:
@@ -128,15 +136,10 @@ def _in_order(made: Iterable[Setting]) -> tuple[Setting, ...]:
 def _simple(task: _Task, wanted: set[str]) -> tuple[Setting, ...]:
     """Settings whose value needs no sum: what findings ask for, and what makes others' share smaller."""
     host = task.before.host
-    families = {ids.family_of(name) for name in wanted}
     made: list[Setting | None] = [settings.fixed(host, name) for name in settings.FIXED]
     made = [one for one in made if one and (one.id in wanted or one.id in _MOVERS)]
     made += [settings.neighbour(host, _name(name)) for name in sorted(wanted) if _is(name, ids.NEIGHBOUR)]
     made += [settings.threaded(host, _name(name)) for name in sorted(wanted) if _is(name, ids.THREADED)]
-    if ids.RESERVE_MEM in families:
-        made += [
-            settings.reserve_mem(host, user) for user in host.users if _wants(wanted, ids.RESERVE_MEM, user)
-        ]
     return tuple(one for one in map(task.can, made) if one)
 
 
@@ -154,20 +157,16 @@ def _name(setting_id: str) -> str:
     return setting_id.partition(":")[2]
 
 
-def _wants(wanted: set[str], family: str, user: BlockUser) -> bool:
-    return family in wanted or ids.of(family, user.name) in wanted
-
-
 def _sized(task: _Task, simple: tuple[Setting, ...]) -> tuple[Setting, ...]:
     """Caps, pools and the reserve together, so that the sum fits; the first goal that can be reached."""
     host = task.before.host
-    small = _smaller_need(task, with_settings(host, simple))
+    then = with_settings(host, simple)
+    rounds = list(dict.fromkeys(_smaller_need(task, then, most) for most in settings.CAPS))
     queues = [
         task.can(make(user)) for user in host.users for make in (settings.nr_requests, settings.max_sectors)
     ]
-    rounds = [small]
     if any(queues):
-        rounds.append(small + tuple(one for one in queues if one))
+        rounds.append(rounds[-1] + tuple(one for one in queues if one))
     for goal in GOALS:
         for extra in rounds:
             base = simple + extra
@@ -177,23 +176,23 @@ def _sized(task: _Task, simple: tuple[Setting, ...]) -> tuple[Setting, ...]:
     return base + _outer(task, with_settings(host, base))
 
 
-def _smaller_need(task: _Task, host: Host) -> tuple[Setting, ...]:
-    """Caps on the block sockets, or the maxima of tcp_rmem and tcp_wmem where the format cannot cap."""
-    caps = [settings.cap(host, user) for user in host.users]
-    if all(task.can(one) for one in caps if one):
-        return tuple(one for one in caps if one)
-    if not any(caps):
-        return ()
-    for most in _LADDER:
-        made = [task.can(settings.buffer_max(host, name, most)) for name in (ids.TCP_RMEM, ids.TCP_WMEM)]
-        tried = tuple(one for one in made if one)
-        if most == _LADDER[-1] or bounds.connections_fit(with_settings(host, tried), task.most_kib):
-            return tried
-    return ()
+def _smaller_need(task: _Task, host: Host, most: int) -> tuple[Setting, ...]:
+    """Caps of `most` bytes on the block sockets; where the format cannot cap, tcp_rmem and tcp_wmem stand in.
 
-
-# tcp_rmem[2] and tcp_wmem[2] to try, largest first; the last is what a cap would give.
-_LADDER = tuple(2 * settings.CAP_BYTES << shift for shift in (5, 4, 3, 2, 1, 0))
+    Those are for every connection of the host, so the largest value is taken at which the block connections
+    stay within their part of the share; what a cap would give is the least.
+    """
+    connections = connections_of(host)
+    caps = tuple(one for user in host.users if (one := settings.cap(user, connections, most)))
+    if all(map(task.can, caps)):
+        return caps
+    tried: tuple[Setting, ...] = ()
+    for shift in (5, 4, 3, 2, 1, 0):
+        made = [settings.buffer_max(host, name, 2 * most << shift) for name in (ids.TCP_RMEM, ids.TCP_WMEM)]
+        tried = tuple(one for one in map(task.can, made) if one)
+        if bounds.connections_fit(with_settings(host, tried), task.most_kib):
+            break
+    return tried
 
 
 def _sizes(task: _Task, host: Host, goal: Goal) -> tuple[Setting, ...] | None:
@@ -221,10 +220,10 @@ def _sizes(task: _Task, host: Host, goal: Goal) -> tuple[Setting, ...] | None:
 
 def _pools(task: _Task, host: Host, values: dict[str, str]) -> tuple[Setting, ...]:
     pins = bounds.dominant(reserve_of(host).rows, "pin")
-    least = {pool.id: pool.why_least for pool in bounds.pools(host)}
     made = [
-        settings.pool(host, name, value, least[name], dominant=pins.holder if pins else "")
-        for name, value in values.items()
+        settings.pool(host, one, values[one.id], dominant=pins.holder if pins else "")
+        for one in bounds.pools(host)
+        if one.id in values
     ]
     return tuple(one for one in map(task.can, made) if one)
 

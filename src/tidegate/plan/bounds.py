@@ -5,7 +5,7 @@ All numbers come out of the same sum that `check` prints (`host.load.reserve_of`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from tidegate import reserve, watermarks
@@ -26,7 +26,7 @@ UDP_ENOUGH_BYTES = 16 * MIB
 # One pass of net_rx_action() handles net.core.netdev_budget = 300 packets: a shorter queue drops within it.
 BACKLOG_LEAST = 300
 BACKLOG_ENOUGH = 1000  # the kernel's default
-POOLS_SHARE = 5  # where only an early drop holds the floor, pools still end at a fifth of RAM
+POOLS_SHARE = 4  # where only an early drop holds the floor, pools still end at a quarter of RAM
 
 _STEPS = 1024  # of the search between a pool's bounds
 
@@ -92,7 +92,7 @@ def connections_fit(host: Host, most_kib: int) -> bool:
 
 
 def others_bounded(host: Host, total: Reserve) -> bool:
-    """Others pin no more than a fifth of RAM."""
+    """Others pin no more than a quarter of RAM."""
     ram = ram_kib(host)
     if ram is None or total.pin_pages is None:
         return False
@@ -163,7 +163,7 @@ def pools(host: Host) -> tuple[PoolBounds, ...]:
         now = sysctl_ints(host, name)
         if len(now) == 3:
             least, why = _pool_least(host, name, block_sockets=sockets)
-            enough = max(enough_bytes // host.page_bytes, least)
+            enough = max(enough_bytes // host.page_bytes, 2 * least)
             made.append(_bounds(name, now[2], least, enough, why))
     backlog = sysctl_int(host, ids.NETDEV_MAX_BACKLOG)
     if backlog is not None:
@@ -217,6 +217,11 @@ def with_pools(host: Host, values: Mapping[str, str]) -> Host:
     return replace(host, sysctls={**host.sysctls, **values})
 
 
+def with_least_pools(host: Host) -> Host:
+    """The host with its shared pools as tight as they can be."""
+    return with_pools(host, pool_values(host, pools(host), 0))
+
+
 def largest_pools(host: Host, goal: Goal, most_kib: int) -> tuple[dict[str, str], int] | None:
     """The largest pools at which `most_kib` reach the goal, and the min_free_kbytes that goes with them.
 
@@ -231,20 +236,28 @@ def largest_pools(host: Host, goal: Goal, most_kib: int) -> tuple[dict[str, str]
 
     if (best := tried(_STEPS)) is not None:
         return best
-    if tried(0) is None:
+    step = _largest_step(lambda step: tried(step) is not None)
+    return None if step is None else (pool_values(host, bounds, step), most_kib)
+
+
+def _largest_step(fits: Callable[[int], bool]) -> int | None:
+    """The largest step of the search that fits, where smaller ones fit too; None when none does."""
+    if fits(_STEPS):
+        return _STEPS
+    if not fits(0):
         return None
     enough, short = 0, _STEPS
     while short - enough > 1:
         middle = (enough + short) // 2
-        if tried(middle) is not None:
+        if fits(middle):
             enough = middle
         else:
             short = middle
-    return pool_values(host, bounds, enough), most_kib
+    return enough
 
 
 def outer_pools(host: Host) -> dict[str, str]:
-    """Pools that end at a fifth of RAM: with an early drop others pin at most that, and the host fits."""
+    """Pools that end at a quarter of RAM: with an early drop others pin at most that, and the host fits."""
     bounds = pools(host)
 
     def fits(step: int) -> bool:
@@ -253,8 +266,7 @@ def outer_pools(host: Host) -> dict[str, str]:
 
     if others_bounded(host, reserve_of(host)):
         return {}
-    step = next((step for step in (_STEPS, 768, 512, 384, 256, 192, 128, 64, 32) if fits(step)), 0)
-    return pool_values(host, bounds, step)
+    return pool_values(host, bounds, _largest_step(fits) or 0)
 
 
 def dominant(rows: tuple[Row, ...], *kinds: str) -> Row | None:

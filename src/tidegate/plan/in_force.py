@@ -7,27 +7,25 @@ tcp_wmem changed. `Setting.first` says what that takes on the real host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import groupby
 
 from tidegate import setting_ids as ids
-from tidegate.host.facts import BlockUser, Host, Memory, Queue, Socket, sysctl_ints
+from tidegate.host.facts import BlockUser, Host, Memory, Queue, Route, Socket, sysctl_ints
 from tidegate.result import Setting
 from tidegate.watermarks import Zone, setup_per_zone_wmarks, wmark_high, wmark_min
 
-PF_IO_FLUSHER = 0x0018_0000  # PF_MEMALLOC_NOIO | PF_LOCAL_THROTTLE (kernel/sys.c:PR_SET_IO_FLUSHER)
-
 
 def with_settings(host: Host, settings: Iterable[Setting]) -> Host:
-    """The host with all of these in force."""
-    for setting in settings:
-        host = _APPLY[ids.family_of(setting.id)](host, setting)
+    """The host with all of these in force, one after the other."""
+    for family, group in groupby(settings, lambda one: ids.family_of(one.id)):
+        if family in ids.SYSCTLS:
+            for setting in group:
+                host = _SYSCTLS.get(family, _sysctl)(host, setting)
+        else:
+            host = _NAMED[family](host, {one.id.partition(":")[2]: one.new for one in group})
     return host
-
-
-def _name(setting: Setting) -> str:
-    """What a setting with a name belongs to."""
-    return setting.id.partition(":")[2]
 
 
 def _sysctl(host: Host, setting: Setting) -> Host:
@@ -87,15 +85,6 @@ def _boost(host: Host, setting: Setting) -> Host:
     return replace(host, memory=memory)
 
 
-def _scale(host: Host, setting: Setting) -> Host:
-    host = _sysctl(host, setting)
-    if host.memory is None:
-        return host
-    host = replace(host, memory=replace(host.memory, watermark_scale_factor=int(setting.new)))
-    known = host.memory.min_free_kib if host.memory else None
-    return host if known is None else with_min_free(host, known)
-
-
 def _buffer_max(host: Host, setting: Setting) -> Host:
     """tcp_rmem or tcp_wmem: block sockets that are not locked were made again and stay below the maximum."""
     host = _sysctl(host, setting)
@@ -133,30 +122,35 @@ def _block_sockets(host: Host, change: Callable[[BlockUser, Socket], Socket]) ->
     return replace(host, users=users, sockets=now(host.sockets))
 
 
-def _cap(host: Host, setting: Setting) -> Host:
+Values = Mapping[str, str]  # what belongs to each user, device, peer, NIC or program
+
+
+def _cap(host: Host, values: Values) -> Host:
     """SO_SNDBUF and SO_RCVBUF on every connection of a user; the kernel doubles and locks what is asked."""
-    asked = dict(word.split("=") for word in setting.new.split())
-    sndbuf, rcvbuf = 2 * int(asked["SO_SNDBUF"]), 2 * int(asked["SO_RCVBUF"])
-    name = _name(setting)
-    host = replace(host, users=tuple(_all_seen(user) if user.name == name else user for user in host.users))
+    asked = {name: dict(word.split("=") for word in value.split()) for name, value in values.items()}
+    host = replace(host, users=tuple(_all_seen(user) if user.name in asked else user for user in host.users))
 
     def capped(user: BlockUser, socket: Socket) -> Socket:
-        if user.name != name or socket.family == "unix":
+        if user.name not in asked or socket.family == "unix":
             return socket
         return replace(
-            socket, sndbuf_bytes=sndbuf, rcvbuf_bytes=rcvbuf, sndbuf_locked=True, rcvbuf_locked=True
+            socket,
+            sndbuf_bytes=2 * int(asked[user.name]["SO_SNDBUF"]),
+            rcvbuf_bytes=2 * int(asked[user.name]["SO_RCVBUF"]),
+            sndbuf_locked=True,
+            rcvbuf_locked=True,
         )
 
     return _block_sockets(host, capped)
 
 
-def _reserve_mem(host: Host, setting: Setting) -> Host:
+def _reserve_mem(host: Host, values: Values) -> Host:
     """SO_RESERVE_MEM: what is reserved shows as forward-allocated (net/core/sock.c:sock_reserve_memory)."""
-    name, amount = _name(setting), int(setting.new.partition("=")[2])
 
     def reserved(user: BlockUser, socket: Socket) -> Socket:
-        if user.name != name or socket.family == "unix":
+        if user.name not in values or socket.family == "unix":
             return socket
+        amount = int(values[user.name].partition("=")[2])
         return replace(socket, fwd_bytes=max(socket.fwd_bytes or 0, amount))
 
     return _block_sockets(host, reserved)
@@ -171,7 +165,7 @@ def _all_seen(user: BlockUser) -> BlockUser:
             family="inet",
             kind="tcp",
             state="ESTAB",
-            local="",
+            local=user.name,  # tells them from those of other users
             local_port=0,
             remote=peer.address if peer else "",
             remote_port=peer.port if peer else 0,
@@ -182,88 +176,56 @@ def _all_seen(user: BlockUser) -> BlockUser:
     return replace(user, sockets=user.sockets + more)
 
 
-def _queue(host: Host, setting: Setting) -> Host:
-    device, value = _name(setting), int(setting.new)
-    family = ids.family_of(setting.id)
-
-    def now(queue: Queue | None) -> Queue | None:
-        if queue is None or queue.device != device:
-            return queue
-        if family == ids.NR_REQUESTS:
-            return replace(queue, nr_requests=value)
-        return replace(queue, max_sectors_kib=value)
-
-    return replace(host, users=tuple(replace(user, queue=now(user.queue)) for user in host.users))
-
-
-def _neighbour(host: Host, setting: Setting) -> Host:
-    peer = _name(setting)
-    users = tuple(
-        replace(
-            user,
-            routes=tuple(
-                replace(route, neighbour_state="PERMANENT")
-                if (route.neighbour or route.peer) == peer
-                else route
-                for route in user.routes
-            ),
-        )
-        for user in host.users
-    )
+def _queues(host: Host, change: Callable[[Queue], Queue]) -> Host:
+    users = tuple(replace(user, queue=user.queue and change(user.queue)) for user in host.users)
     return replace(host, users=users)
 
 
-def _threaded(host: Host, setting: Setting) -> Host:
-    nic, on = _name(setting), setting.new == "1"
-    links = tuple(replace(link, threaded=on) if link.name == nic else link for link in host.links)
-    return replace(host, links=links)
+def _nr_requests(host: Host, values: Values) -> Host:
+    return _queues(
+        host,
+        lambda queue: (
+            replace(queue, nr_requests=int(values[queue.device])) if queue.device in values else queue
+        ),
+    )
 
 
-def _ring(host: Host, setting: Setting) -> Host:
-    nic, slots = _name(setting), int(setting.new)
+def _max_sectors(host: Host, values: Values) -> Host:
+    return _queues(
+        host,
+        lambda queue: (
+            replace(queue, max_sectors_kib=int(values[queue.device])) if queue.device in values else queue
+        ),
+    )
+
+
+def _neighbour(host: Host, values: Values) -> Host:
+    def settled(route: Route) -> Route:
+        return replace(route, neighbour_state="PERMANENT") if route.neighbour in values else route
+
+    users = tuple(replace(user, routes=tuple(map(settled, user.routes))) for user in host.users)
+    return replace(host, users=users)
+
+
+def _threaded(host: Host, values: Values) -> Host:
     links = tuple(
-        replace(link, ring=replace(link.ring, slots=slots)) if link.name == nic else link
+        replace(link, threaded=values[link.name] == "1") if link.name in values else link
         for link in host.links
     )
     return replace(host, links=links)
 
 
-def _io_flusher(host: Host, setting: Setting) -> Host:
-    comm = _name(setting)
-    daemons = tuple(
-        replace(
-            daemon,
-            locked_kib=daemon.resident_kib,
-            threads=tuple(
-                replace(thread, flags=(thread.flags or 0) | PF_IO_FLUSHER) for thread in daemon.threads
-            ),
-        )
-        if daemon.comm == comm
-        else daemon
-        for daemon in host.daemons
-    )
-    return replace(host, daemons=daemons)
-
-
-def _not_a_fact(host: Host, _setting: Setting) -> Host:
-    """A host's facts do not show it, so nothing of what is judged changes."""
-    return host
-
-
-_APPLY: dict[str, Callable[[Host, Setting], Host]] = {
-    **dict.fromkeys(ids.SYSCTLS, _sysctl),
+_SYSCTLS: dict[str, Callable[[Host, Setting], Host]] = {
     ids.MIN_FREE: _min_free,
     ids.WATERMARK_BOOST: _boost,
-    ids.WATERMARK_SCALE: _scale,
     ids.TCP_RMEM: _buffer_max,
     ids.TCP_WMEM: _buffer_max,
+}
+_NAMED: dict[str, Callable[[Host, Values], Host]] = {
     ids.CAP: _cap,
     ids.RESERVE_MEM: _reserve_mem,
-    ids.NR_REQUESTS: _queue,
-    ids.MAX_SECTORS: _queue,
+    ids.NR_REQUESTS: _nr_requests,
+    ids.MAX_SECTORS: _max_sectors,
     ids.NEIGHBOUR: _neighbour,
     ids.THREADED: _threaded,
-    ids.RING: _ring,
-    ids.IO_FLUSHER: _io_flusher,
-    ids.EARLY_DROP: _not_a_fact,
 }

@@ -165,8 +165,11 @@ def _change(after: Judged, max_share_percent: float) -> tuple[str, ...]:
     if ram is not None:
         # Half of RAM is past all sense; it only says how far away the goal is.
         for goal in GOALS[:2]:
-            least = bounds.least_min_free(host, goal, ram // 2, total)
-            what = "settings alone" if goal.condition == "settings_alone" else "an early drop and settings"
+            tight = host if goal.condition == "with_drop" else bounds.with_least_pools(host)
+            least = bounds.least_min_free(tight, goal, ram // 2)
+            what = "an early drop and settings"
+            if goal.condition == "settings_alone":
+                what = "settings alone, others held to the least they can do with,"
             if least is not None and ram:
                 share = 100 * least / ram
                 lines.append(

@@ -6,13 +6,14 @@ makes looser what the administrator has tighter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tidegate import setting_ids as ids
 from tidegate.host.facts import BlockUser, Host, Memory, Route, Transport, sysctl_int, sysctl_ints
-from tidegate.host.load import connections_of, reserve_of
+from tidegate.host.load import reserve_of
 from tidegate.plan import bounds
-from tidegate.plan.bounds import Goal
+from tidegate.plan.bounds import Goal, PoolBounds
 from tidegate.plan.in_force import marked_zones
 from tidegate.reserve import Connection
 from tidegate.result import Basis, Law, Setting
@@ -21,7 +22,10 @@ from tidegate.units import KIB, human_bytes
 FILES = ("sysctl", "script", "tuned")
 DEVICE_FILES = ("script", "tuned")
 
-CAP_BYTES = 128 * KIB  # as asked with SO_SNDBUF and SO_RCVBUF; sk_sndbuf and sk_rcvbuf become twice that
+# As asked with SO_SNDBUF and SO_RCVBUF; sk_sndbuf and sk_rcvbuf become twice that. Many connections on a small
+# machine get the second.
+CAPS = (128 * KIB, 64 * KIB)
+CAP_BYTES = CAPS[0]
 RESERVE_MEM_SINCE = (5, 16, 0)  # 2bb2f5fb21b0, "net: add new socket option SO_RESERVE_MEM"
 QUEUE_REQUESTS = 16
 QUEUE_SECTORS_KIB = 128  # a swap-out is 4 to 128 KiB (a plug's merge)
@@ -146,9 +150,12 @@ def fixed(host: Host, name: str) -> Setting | None:
 FIXED = tuple(_FIXED)
 
 
-def pool(host: Host, name: str, new: str, why_least: str, *, dominant: str) -> Setting | None:
+def pool(host: Host, bounds_: PoolBounds, new: str, *, dominant: str) -> Setting | None:
     """tcp_mem, udp_mem or the softnet backlog at a value that fits beside the reserve."""
-    most = new.rsplit(maxsplit=1)[-1]
+    name, most = bounds_.id, int(new.rsplit(maxsplit=1)[-1])
+    upper = f"{most}: more, and it would no longer fit beside the reserve"
+    if most >= bounds_.enough:
+        upper = f"{most}: as much as others are likely to need; more would make the reserve larger"
     what = {
         ids.TCP_MEM: "what TCP sockets of everybody may hold",
         ids.UDP_MEM: "what UDP sockets of everybody may hold",
@@ -161,8 +168,8 @@ def pool(host: Host, name: str, new: str, why_least: str, *, dominant: str) -> S
         Texts(
             law=Law.DISCARD,
             why=f"{what} ends before free memory is down at the floor of the receive ring",
-            lower=why_least,
-            upper=f"{most}: more, and it would no longer fit between high and 3/8 of min",
+            lower=bounds_.why_least,
+            upper=upper,
         ),
         dominant=dominant,
     )
@@ -238,7 +245,7 @@ def buffer_max(host: Host, name: str, most_bytes: int) -> Setting | None:
             law=Law.THROTTLE,
             why=f"where the block sockets cannot be capped themselves, the {what} buffer of every TCP "
             f"connection of this host ends at {human_bytes(most_bytes)}",
-            lower=f"{human_bytes(2 * CAP_BYTES)}: less slows every connection of this host",
+            lower=f"{human_bytes(2 * CAPS[-1])}: less slows every connection of this host",
             upper=f"{human_bytes(most_bytes)}: more, and the need of the connections would ask for more than "
             "a fifth of the share",
             first=AGAIN,
@@ -246,14 +253,14 @@ def buffer_max(host: Host, name: str, most_bytes: int) -> Setting | None:
     )
 
 
-def cap(host: Host, user: BlockUser) -> Setting | None:
-    """SO_SNDBUF and SO_RCVBUF on the connections of one block user."""
-    open_ = [one for one in connections_of(host) if one.user == user.name and not _is_capped(one)]
+def cap(user: BlockUser, connections: Sequence[Connection], most: int) -> Setting | None:
+    """SO_SNDBUF and SO_RCVBUF of `most` bytes on the connections of one block user."""
+    open_ = [one for one in connections if one.user == user.name and not _is_capped(one, most)]
     if not open_ or (user.sockets and all(socket.family == "unix" for socket in user.sockets)):
         return None
     locked = [socket for socket in user.sockets if socket.sndbuf_locked and socket.rcvbuf_locked]
-    sndbuf = min([CAP_BYTES, *(socket.sndbuf_bytes // 2 for socket in locked if socket.sndbuf_bytes)])
-    rcvbuf = min([CAP_BYTES, *(socket.rcvbuf_bytes // 2 for socket in locked if socket.rcvbuf_bytes)])
+    sndbuf = min([most, *(socket.sndbuf_bytes // 2 for socket in locked if socket.sndbuf_bytes)])
+    rcvbuf = min([most, *(socket.rcvbuf_bytes // 2 for socket in locked if socket.rcvbuf_bytes)])
     now = {(one.sndbuf_bytes, one.rcvbuf_bytes) for one in open_}
     biggest = max(now, key=lambda pair: (pair[0] or 0) + (pair[1] or 0))
     old = f"sndbuf up to {_size(biggest[0])}, rcvbuf up to {_size(biggest[1])}"
@@ -266,17 +273,17 @@ def cap(host: Host, user: BlockUser) -> Setting | None:
         why="a connection then holds at most this, whatever its peer sends: more than ten times less than "
         "with buffers that tune themselves",
         basis=Basis.ARITHMETIC,
-        lower="64 KiB: one segment of the largest size each way",
-        upper=f"{human_bytes(CAP_BYTES)} asked; the kernel doubles it and locks it",
+        lower=f"{human_bytes(CAPS[-1])}: one segment of the largest size each way",
+        upper=f"{human_bytes(CAPS[0])} asked; the kernel doubles it and locks it",
         dominant=f"transmit and receive of {user.name}",
         first=_cap_first(user),
         undo="make the connection again",
     )
 
 
-def _is_capped(one: Connection) -> bool:
+def _is_capped(one: Connection, most: int) -> bool:
     sizes = (one.sndbuf_bytes, one.rcvbuf_bytes)
-    return all(size is not None and size <= 2 * CAP_BYTES for size in sizes)
+    return all(size is not None and size <= 2 * most for size in sizes)
 
 
 def _cap_first(user: BlockUser) -> str:
@@ -394,7 +401,7 @@ def neighbour(host: Host, address: str) -> Setting | None:
 def _route_to(host: Host, address: str) -> Route | None:
     for user in host.users:
         for route in user.routes:
-            if (route.neighbour or route.peer) == address:
+            if route.neighbour == address:
                 return route
     return None
 
