@@ -33,6 +33,7 @@ from tidegate.result import (
     CheckResult,
     Evidence,
     Finding,
+    Row,
     Setting,
     Severity,
     SocketView,
@@ -263,6 +264,19 @@ def _reserve(result: CheckResult, limits: Limits) -> Named:
     )
 
 
+def _with_rest_as_one(rows: Sequence[Row], most: int) -> list[Row]:
+    """The largest rows, and all others as one, so that a bar of thousands of rows stays a bar."""
+    rest = rows[most:]
+    if not rest:
+        return list(rows)
+    pages = [row.pages for row in rest if row.pages is not None]
+    bounded = len(pages) == len(rest)
+    return [
+        *rows[:most],
+        Row(holder=counted(len(rest), "more row"), pages=sum(pages) if bounded else None, why=""),
+    ]
+
+
 _LEVELS = ("managed", "free", "high", "low", "min", "boost", "floor", "lowmem_reserve", "exclusive")
 
 
@@ -309,7 +323,7 @@ def _rows(result: CheckResult, limits: Limits) -> Child:
     caption = f"The sum, row by row{'' if reserve.exclusive_pages is None else line}"
     return join(
         (
-            sum_bar(needed, reserve, "sum") if needed else None,
+            sum_bar(_with_rest_as_one(needed, limits.others), reserve, "sum") if needed else None,
             table(caption, heads, rows, numbers=(1,)),
             _rest(len(ordered) - len(shown), "rows"),
         )
