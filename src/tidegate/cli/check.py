@@ -27,8 +27,9 @@ It only reads. As an ordinary user it reads what it may and names what it could 
 host look safer. A live check is a record taken into memory, then checked, so --save FILE now and --host FILE later
 print the same.
 
---host takes a record (tidegate record), as a directory or an archive, or an sos report likewise. With several hosts
-there is a row for each, worst first.
+--host takes a record (tidegate record), as a directory or an archive, or an sos report likewise. A bare name
+of a recorded host that comes with tidegate (virtio-nbd-swap) stands for it, unless a file here is called so.
+With several hosts there is a row for each, worst first.
 """
 EXAMPLES = (
     ("this host", "tidegate check"),
@@ -126,8 +127,9 @@ def _accepted(path: str | None) -> Sequence[Acceptance]:
 
 def _open(name: str) -> Record:
     from tidegate.host.archive import open_record
+    from tidegate.host.bundled import recorded_host
 
-    return open_record(Path(name))
+    return open_record(recorded_host(name))
 
 
 def _live(args: argparse.Namespace) -> Record:

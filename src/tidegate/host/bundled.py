@@ -25,3 +25,11 @@ def bundled_record(name: str) -> Path:
     if name not in names:
         raise BadInput("bundled hosts", "", f"no {name}", f"one of {', '.join(names) or '(none here)'}")
     return bundled_directory() / f"{name}.tar.xz"
+
+
+def recorded_host(typed: str) -> Path:
+    """The path that a person typed, or the bundled archive where it is a bare name of one and no file here."""
+    path = Path(typed)
+    if path.name == typed and not path.exists() and typed in bundled_names():
+        return bundled_record(typed)
+    return path
