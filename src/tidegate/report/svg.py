@@ -14,6 +14,7 @@ from tidegate.report.words import (
     chain_words,
     evidence_words,
     printable,
+    short_name,
 )
 from tidegate.result import ChainLink, Reserve, Row, UserView
 
@@ -94,7 +95,7 @@ def _box(link: ChainLink, at: int) -> Markup:
             "text",
             tag("tspan", kind, class_="kind"),
             " ",
-            tag("tspan", fitted(link.name, room), class_="name"),
+            tag("tspan", fitted(short_name(link), room), class_="name"),
             x=12,
             y=y + (19 if link.detail else 28),
         ),

@@ -154,9 +154,13 @@ def chain_words(user: UserView) -> str:
     return printable(" -> ".join(map(_link_words, links)))
 
 
+def short_name(link: ChainLink) -> str:
+    """A link's name; of a socket the far end, since the near one says nothing that the NIC does not."""
+    return link.name.split(" -> ")[-1] if link.kind == "socket" else link.name
+
+
 def _link_words(link: ChainLink) -> str:
-    # The near end of a socket says nothing that the far end and the NIC do not.
-    name = link.name.split(" -> ")[-1] if link.kind == "socket" else link.name
+    name = short_name(link)
     return name if name.startswith(link.kind) else f"{link.kind} {name}".strip()
 
 
