@@ -52,3 +52,47 @@ def test_an_unbounded_row_is_never_safe() -> None:
 def test_a_local_server_is_at_risk_whatever_is_set() -> None:
     host = hosts.with_user(server_local=True, routes=())
     assert decision(host, hosts.reserve(kept=True)).verdict is Verdict.AT_RISK
+
+
+def test_safe_lists_what_it_rests_on() -> None:
+    said = decision(hosts.HOST, hosts.reserve(kept=True))
+    assert said.verdict is Verdict.SAFE
+    text = "\n".join(said.conditions)
+    assert "while the connections of swap /dev/nbd0 hold" in text
+    assert "while the neighbour entry of 10.0.2.2 stays valid (D10)" in text
+    assert "stalls that end by themselves: tcp_mem can be used up by others (D13)" in text
+    assert "as long as high - 3/8 min exceeds pins" in text
+    assert len(said.conditions) == len(set(said.conditions))
+
+
+def test_a_documented_maximum_is_a_condition() -> None:
+    rows = (Row(holder="transmit of nbd0", pages=90, why="tcp_wmem", measured=False),)
+    said = decision(hosts.HOST, hosts.reserve(kept=True, rows=rows))
+    assert (
+        "as long as transmit of nbd0 takes no more than its documented maximum of 90 pages"
+    ) in said.conditions
+
+
+def test_a_container_that_sees_nothing_cannot_tell() -> None:
+    host = replace(hosts.without_users(), container=True)
+    assert decision(host, hosts.reserve()).verdict is Verdict.CANNOT_TELL
+    elsewhere = replace(hosts.without_users(), namespaces=3)
+    said = decision(elsewhere, hosts.reserve())
+    assert said.verdict is Verdict.SAFE
+    assert "3 others" in said.conditions[0]
+
+
+def test_an_unknown_deadlock_decides_when_none_applies() -> None:
+    host = hosts.with_user(server_local=None)
+    said = decision(host, hosts.reserve(kept=True))
+    assert said.verdict is Verdict.CANNOT_TELL
+    assert "D14" in said.reason
+
+
+def test_the_order_is_severity_then_number() -> None:
+    found = judge(hosts.HOST, hosts.reserve())
+    deadlocks = [one.id for one in found if one.severity.value == "deadlock"]
+    assert deadlocks[:4] == ["D1", "D2", "D3", "D8"]
+    severities = [one.severity.value for one in found]
+    order = ["deadlock", "fault", "stall", "loss", "note"]
+    assert severities == sorted(severities, key=order.index)

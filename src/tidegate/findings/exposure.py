@@ -92,7 +92,7 @@ def floor_evidence(reserve: Reserve) -> tuple[Evidence, ...]:
         for one in reserve.conditions
         if one.id == "settings_alone"
     ]
-    return (*zones[:3], *sums)
+    return (*sums, *zones[:3])
 
 
 def user_evidence(user: BlockUser) -> tuple[Evidence, ...]:

@@ -138,10 +138,10 @@ def _d15_of(host: Host, reserve: Reserve, user: BlockUser) -> Judgement:
         open_rows = ", ".join(row.holder for row in unbounded_rows(reserve)) or "a row of the sum"
         return unknown(f"the need has no bound that could be read: {open_rows}", *user_evidence(user))
     evidence = (
-        *user_evidence(user),
-        *_largest_rows(reserve),
-        *floor_evidence(reserve)[:2],
         min_free_evidence(host),
+        *_largest_rows(reserve),
+        *floor_evidence(reserve)[1:3],
+        *user_evidence(user),
     )
     sums = f"{human_pages(need, reserve.page_bytes)} against {human_pages(exclusive, reserve.page_bytes)}"
     if need <= exclusive:

@@ -49,7 +49,8 @@ def nic_evidence(nic: Link) -> Evidence:
     queues = f", {nic.ring.queues} queues" if nic.ring.queues and nic.ring.queues > 1 else ""
     return Evidence(
         source=nic.evidence or f"sys/class/net/{nic.name}",
-        value=f"{nic.name}: driver {driver_name(nic) or 'not known'}, receive ring {ring}{queues}",
+        value=f"driver {driver_name(nic) or 'not known'}, receive ring {ring}{queues}",
+        meaning="" if nic.name in nic.evidence else nic.name,
     )
 
 
@@ -144,7 +145,7 @@ def floor_answer(
 ) -> Judgement:
     """The answer of a rule that rests on foreign traffic driving the zone to its atomic floor."""
     kept = settings_alone(reserve)
-    evidence = (*user_evidence(user), nic_evidence(nic), *floor_evidence(reserve))
+    evidence = (nic_evidence(nic), *floor_evidence(reserve), *user_evidence(user))
     subjects = (user.name, nic.name)
     if kept:
         return absent(KEPT, *evidence)

@@ -49,8 +49,8 @@ def _d1(host: Host, reserve: Reserve) -> Judgement:
             reserve,
             user,
             nic,
-            f"{nic.name} is virtio_net: when a refill fails, a worker turns its receive poll off and waits "
-            f"in reclaim for {user.name}, whose replies only that poll can deliver",
+            f"when a refill of {nic.name}'s ring (virtio_net) fails, a worker turns its receive poll off "
+            f"and waits in reclaim for {user.name}, whose replies only that poll can deliver",
         )
 
     return over_nics(host, of_nic, by_swap=True)
@@ -143,21 +143,18 @@ D2 = Rule(
 
 
 def _d3(host: Host, reserve: Reserve) -> Judgement:
-    key = memalloc_key(host)
-
     def of_nic(user: BlockUser, nic: Link, row: Driver) -> Judgement:
         if row.delivery is not Delivery.NAPI or row.refill is Refill.INHERITED:
             return absent(
                 (f"{row.name} of {nic.name} takes no packet heads from the NAPI cache"), nic_evidence(nic)
             )
-        also = "" if refills_from_reserve(row, key=key) else " too"
         return floor_answer(
             host,
             reserve,
             user,
             nic,
-            f"the 256-byte head of each packet of {nic.name} ({row.name}) is allocated{also} without the "
-            "reserve: at the atomic floor its cache of 64 runs dry and filled buffers cannot be handed up",
+            f"the 256-byte head of a packet of {nic.name} ({row.name}) never comes from the reserve: at the "
+            "atomic floor the cache of 64 runs dry, and filled buffers cannot be handed up",
         )
 
     return over_drivers(host, of_nic, by_swap=True)
@@ -226,7 +223,7 @@ def _d5_applies(host: Host, reserve: Reserve, nic: Link, row: Driver, pages: int
         f"the rings of {nic.name} ({row.name}) may take {pages:,} pages from a reserve of "
         f"{reserve.exclusive_pages or 0:,} for packets that are then dropped: {harmed} finds it empty",
         nic_evidence(nic),
-        *floor_evidence(reserve)[:2],
+        *floor_evidence(reserve)[1:3],
         min_free_evidence(host),
         subjects=(nic.name,),
         severity=Severity.STALL if host.users else Severity.LOSS,

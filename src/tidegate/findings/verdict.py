@@ -38,13 +38,13 @@ def decide(host: Host, reserve: Reserve, found: Iterable[Finding]) -> Decision:
     if doubt := _doubt(host, reserve, deadlocks):
         return Decision(verdict=Verdict.CANNOT_TELL, reason=doubt)
     if not host.users:
-        return Decision(verdict=Verdict.SAFE, reason=f"{_sentence(NO_USERS)}.", conditions=_unseen(host))
-    users = f"{len(host.users)} block users ride" if len(host.users) > 1 else f"{host.users[0].name} rides"
+        return Decision(
+            verdict=Verdict.SAFE, reason=(f"{NO_USERS[:1].upper()}{NO_USERS[1:]}."), conditions=_unseen(host)
+        )
+    what = f"{host.users[0].name} rides" if len(host.users) == 1 else f"{len(host.users)} block users ride"
     return Decision(
         verdict=Verdict.SAFE,
-        reason=(
-            f"{_sentence(users)} on the network, and no known deadlock applies under the conditions given."
-        ),
+        reason=f"No known deadlock applies under the conditions given, though {what} on the network.",
         conditions=_conditions(host, reserve, found),
     )
 
@@ -53,7 +53,7 @@ def _at_risk(hits: list[Finding]) -> str:
     first = hits[0]
     more = f" ({first.id}; also {', '.join(one.id for one in hits[1:])})" if hits[1:] else f" ({first.id})"
     accepted = " It is accepted, and still counts." if all(one.accepted for one in hits) else ""
-    return f"{_sentence(first.why)}{more}.{accepted}"
+    return f"This host can lock up: {first.why}{more}.{accepted}"
 
 
 def _doubt(host: Host, reserve: Reserve, deadlocks: list[Finding]) -> str:
@@ -113,7 +113,3 @@ def _unseen(host: Host) -> tuple[str, ...]:
     if host.namespaces:
         lines.append(f"as far as this network namespace shows: {host.namespaces} others could not be seen")
     return tuple(lines)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -112,14 +112,20 @@ def _intake(scene: _Scene) -> list[Step]:
     room = next((one.right_pages for one in scene.reserve.conditions if one.id == "settings_alone"), None)
     limit = pin.subject if pin is not None and pin.subject in SYSCTLS else TCP_MEM
     total = scene.reserve.pin_pages
-    may = "without a bound that is known" if total is None else f"up to {_pages(scene, total)}"
+    managed = sum(zone.managed for zone in scene.reserve.zones)
+    if total is None:
+        may = "without a bound that is known"
+    elif managed and total >= managed:
+        may = f"all of memory, {_pages(scene, managed)}"
+    else:
+        may = f"up to {_pages(scene, total)}"
     fits = "" if room is None else f", and {_pages(scene, room)} lie between high and the floor"
     where = f"3/8 of min, {_pages(scene, zone.floor)}" if zone is not None else "3/8 of min"
     steps = [
         Step(
             text=(
-                f"Other packets keep coming and are not read: they may hold {may} "
-                f"({pin.holder if pin else 'sockets of others'} first){fits}."
+                f"Other packets keep coming and nobody reads them: they may hold {may}"
+                f"{f', {pin.holder} the most' if pin else ''}{fits}."
             ),
             stopped_by=limit,
             pages=total,
@@ -162,7 +168,7 @@ def _refill_fails(scene: _Scene) -> Step:
     )
 
 
-def _no_reply(scene: _Scene) -> Step:
+def _no_reply(scene: _Scene, stopped_by: str = "") -> Step:
     """The writes that would free memory stay without an answer."""
     sizes = [one.sndbuf_bytes for one in scene.user.sockets if one.sndbuf_bytes]
     maxima = sysctl_ints(scene.host, TCP_WMEM)
@@ -174,7 +180,7 @@ def _no_reply(scene: _Scene) -> Step:
             f"No reply to the writes of {scene.user.name} arrives any more. Its sender waits{held}, "
             "everybody who reclaims waits for the sender, kswapd among them."
         ),
-        stopped_by=of(CAP, scene.user.name),
+        stopped_by=stopped_by,
     )
 
 
@@ -262,7 +268,7 @@ def _drained_way(scene: _Scene) -> tuple[Step, ...]:
             pages=need,
         )
     )
-    steps += [_no_reply(scene), _nothing_left(scene)]
+    steps += [_no_reply(scene, of(CAP, scene.user.name)), _nothing_left(scene)]
     return tuple(steps)
 
 
