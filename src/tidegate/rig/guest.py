@@ -27,7 +27,7 @@ _STATUS = ".status"
 _AGENT = f"""\
 #!/bin/sh
 # The guest's first program after the initramfs: sets up, runs the script, hands /out over, powers off.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TERM=dumb
 export PYTHONPATH=/job/src:{disks.LIBRARIES_PATH} PYTHONDONTWRITEBYTECODE=1
 exec </dev/null >/dev/console 2>&1
 mount -t tmpfs run /run
