@@ -161,7 +161,7 @@ def nbd_user() -> UserView:
             ),
             ChainLink(
                 kind="socket",
-                name="10.0.2.15:48022 -> 10.0.2.2:10809",
+                name="10.0.2.15:48022 to 10.0.2.2:10809",
                 detail="tcp, autotuned buffers",
                 evidence=(socket,),
             ),

@@ -59,7 +59,8 @@ from tidegate.result import (
     Verdict,
 )
 
-_USERS, _FINDINGS, _ROWS, _SETTINGS, _GAPS = 4, 5, 3, 10, 2  # how many of each the one screen shows
+# How many of each the one screen shows.
+_USERS, _FINDINGS, _ROWS, _SETTINGS, _REMAINS, _GAPS = 4, 5, 3, 12, 4, 2
 
 
 def check_text(result: CheckResult, *, all: bool = False, width: int = 80, colour: bool = False) -> str:
@@ -73,6 +74,7 @@ def check_text(result: CheckResult, *, all: bool = False, width: int = 80, colou
         _reserve(result, screen),
         _zones(result.reserve, screen) if all else [],
         _plan(result, screen),
+        _remains(result.remains, screen),
         _listed(f"{result.verdict.value} on these conditions", result.conditions, screen),
         _gaps(result.gaps, screen),
         _more(result, screen),
@@ -149,7 +151,10 @@ def _findings(findings: Sequence[Finding], screen: Screen) -> list[str]:
     worst = [one for one in hits if one.severity is Severity.DEADLOCK]
     others = [one for one in hits if one.severity not in {Severity.DEADLOCK, Severity.NOTE}]
     shown = worst + others[: max(_FINDINGS - len(worst), 1)]
-    lines = [text for one in shown for text in _finding(one, screen)]
+    lines: list[str] = []
+    for one in shown:
+        # Several findings often rest on one fact; it is said once.
+        lines += [text for text in _finding(one, screen) if text not in lines]
     rest = [one for one in hits if one not in shown]
     lines += left_out(len(rest), f"more ({count_by_severity(rest)})", screen)
     if open_:
@@ -255,21 +260,24 @@ def _zones(reserve: Reserve, screen: Screen) -> list[str]:
 
 
 def _plan(result: CheckResult, screen: Screen) -> list[str]:
-    """Old and new of each setting, the verdict that would hold then, and what remains."""
-    remains = [
-        text for one in result.remains for text in fill(f"no setting cures: {sentence(one)}", screen, 2, 2)
-    ]
+    """Old and new of each setting, and the verdict that would hold then."""
     if not result.plan:
         stays = "" if result.after is None else f", and this host stays {result.after.value}"
-        empty = bool(result.users) and result.after is not None
-        return section(f"The plan: no setting to change{stays}", remains, screen) if remains or empty else []
+        said = bool(result.users) and result.after is not None
+        return section(f"The plan: no setting to change{stays}", (), screen) if said else []
     number = len(result.plan)
     after = "" if result.after is None else f", after which this host is {result.after.value}"
     shown = result.plan if screen.all else result.plan[:_SETTINGS]
     lines = [text for one in shown for text in _setting(one, screen)]
     lines += left_out(number - len(shown), "more", screen)
-    head = f"The plan: {counted(number, 'setting')}{after}"
-    return section(head, [*lines, *remains], screen)
+    return section(f"The plan: {counted(number, 'setting')}{after}", lines, screen)
+
+
+def _remains(remains: Sequence[str], screen: Screen) -> list[str]:
+    shown = remains if screen.all else remains[:_REMAINS]
+    lines = [text for one in shown for text in line(sentence(one), screen, 2)]
+    lines += left_out(len(remains) - len(shown), "more", screen)
+    return section("What no setting cures", lines, screen) if remains else []
 
 
 def _setting(one: Setting, screen: Screen) -> Iterator[str]:

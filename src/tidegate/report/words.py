@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
 from tidegate.result import (
     ChainLink,
@@ -141,8 +142,8 @@ def kernel_words(result: CheckResult) -> str:
 
 
 def source_words(host: HostView) -> str:
-    """When and from what a host was read."""
-    source = "here" if host.source == "live" else f"from {host.source}"
+    """When and from what a host was read: the file by its name, so that the text is the same wherever it lies."""
+    source = "here" if host.source == "live" else f"from {PurePath(host.source).name or host.source}"
     return printable(f"read {host.taken} {source}")
 
 
@@ -156,7 +157,7 @@ def chain_words(user: UserView) -> str:
 
 def short_name(link: ChainLink) -> str:
     """A link's name; of a socket the far end, since the near one says nothing that the NIC does not."""
-    return link.name.split(" -> ")[-1] if link.kind == "socket" else link.name
+    return link.name.split(" to ")[-1] if link.kind == "socket" else link.name
 
 
 def _link_words(link: ChainLink) -> str:
