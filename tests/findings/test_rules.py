@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.findings import hosts
-from tests.findings.cases import CASES, Case
+from tests.findings.cases import CASES, Case, daemon, with_daemon
 
 from tidegate.findings import RULES, judge
 from tidegate.findings.rule import Rule, judge_rule
@@ -165,3 +165,45 @@ def test_an_unknown_driver_is_never_a_guess() -> None:
     found = asked("D2", hosts.with_nic(driver="mystery"), hosts.reserve())
     assert found.state is State.UNKNOWN
     assert "mystery" in found.why
+
+
+def test_pins_that_are_too_many_alone_decide_without_the_whole_sum() -> None:
+    partial = replace(hosts.reserve(need=None, kept=None), pin_pages=14_000)
+    room = replace(partial.conditions[0], left_pages=None, right_pages=475)
+    assert asked("D2", hosts.HOST, replace(partial, conditions=(room,))).state is State.APPLIES
+    little = replace(partial, conditions=(room,), pin_pages=100)
+    assert asked("D2", hosts.HOST, little).state is State.UNKNOWN
+    assert asked("D2", hosts.HOST, replace(partial, conditions=())).state is State.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("flags", "locked_kib", "state"),
+    [
+        (0x00580100, 64_000, State.ABSENT),
+        (0x00480100, 64_000, State.APPLIES),  # PF_MEMALLOC_NOIO alone: some kernel caller's, not the prctl's
+        (0x00400100, 64_000, State.APPLIES),
+        (0x00580100, 0, State.APPLIES),
+        (0x00580100, 8_999, State.APPLIES),  # a part of what is resident is locked
+        (0x00580100, None, State.UNKNOWN),
+        (None, 64_000, State.UNKNOWN),
+        (None, 0, State.APPLIES),  # one lack is enough
+    ],
+)
+def test_a_serving_program_needs_both(flags: int | None, locked_kib: int | None, state: State) -> None:
+    host = with_daemon(daemon(flags=flags, locked_kib=locked_kib))
+    assert asked("D9-serving", host, hosts.reserve()).state is state
+
+
+def test_a_server_in_user_space_that_was_not_seen_is_unknown() -> None:
+    host = hosts.with_user(userspace=("nbdkit",))
+    found = asked("D9-serving", host, hosts.reserve())
+    assert (found.state, found.severity) == (State.UNKNOWN, Severity.DEADLOCK)
+
+
+def test_a_program_that_cleared_the_flag_is_named_though_no_thread_has_it() -> None:
+    host = with_daemon(daemon("reconnects", comm="iscsid"))
+    found = asked("io-flusher-inverted", host, hosts.reserve())
+    assert (found.state, found.severity) == (State.APPLIES, Severity.FAULT)
+    assert "no thread has it" in found.why
+    other = with_daemon(daemon("reconnects", comm="nbd-client"))
+    assert asked("io-flusher-inverted", other, hosts.reserve()).state is State.ABSENT

@@ -51,7 +51,7 @@ def daemon_evidence(daemon: Daemon) -> tuple[Evidence, ...]:
     flags = ", ".join(_flags(thread) for thread in daemon.threads[:4]) or "no thread read"
     return (
         Evidence(
-            source=daemon.evidence or f"proc/{daemon.pid}/task/*/stat",
+            source=f"proc/{daemon.pid}/task/*/stat",
             value=flags,
             meaning=f"PF_ flags of {daemon.comm}; IO_FLUSHER is {IO_FLUSHER_FLAGS:#x}",
         ),

@@ -55,21 +55,16 @@ def memalloc_key(host: Host) -> bool:
     return any(map(flagged, host.users)) or any(one.kind == "wireguard" and one.up for one in host.links)
 
 
-def worse(one: Severity, other: Severity) -> Severity:
-    """The worse of two severities."""
-    return min(one, other, key=_SEVERITIES.index)
-
-
-def condition(reserve: Reserve, name: str) -> bool | None:
-    """Whether a condition of the sum holds; None when it cannot be told or is not there."""
-    return next((one.holds for one in reserve.conditions if one.id == name), None)
-
-
 def settings_alone(reserve: Reserve) -> bool | None:
-    """Foreign atomic intake cannot bring the zone down to 3/8 min: `high - 3/8 min` exceeds what others can
-    pin.
+    """Foreign atomic intake cannot bring a zone down to 3/8 min: what others can pin fits above it.
+
+    None: it cannot be told. It can without the whole sum where the pins alone are already too many.
     """
-    return condition(reserve, "settings_alone")
+    one = next((one for one in reserve.conditions if one.id == "settings_alone"), None)
+    if one is None or one.holds is not None:
+        return None if one is None else one.holds
+    pins, room = reserve.pin_pages, one.right_pages
+    return False if pins is not None and room is not None and pins > room else None
 
 
 def floor_evidence(reserve: Reserve) -> tuple[Evidence, ...]:
