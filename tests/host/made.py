@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isqrt
 
+from tidegate.host import netlink_format as form
 from tidegate.host.record import Member, Record, Status
 from tidegate.units import KIB, MIB
 
+IO_FLUSHER = 0x400000 | 0x80000 | 0x100000  # PF_RANDOMIZE, PF_MEMALLOC_NOIO, PF_LOCAL_THROTTLE
 CLIENT = "10.0.2.15"
 SERVER = "10.0.2.2"
-PATTERNS = ("proc/*", "sys/*", "netlink/*", "etc/*", "var/*", "run/*", "dev/*")
+GATEWAY = "10.0.2.1"
+PATTERNS = ("proc/**", "sys/**", "netlink/**", "etc/**", "var/**", "run/**", "dev/**")
 
 
 @dataclass
@@ -24,6 +28,14 @@ class Made:
     machine: str = "x86_64"
     page_bytes: int = 4096
     members: dict[str, Member] = field(default_factory=dict)
+    netlink: bool = True  # False: netlink could not be asked
+    links: list[form.Link] = field(default_factory=list)
+    addresses: list[form.Address] = field(default_factory=list)
+    routes: list[form.Route] = field(default_factory=list)
+    neighbours: list[form.Neighbour] = field(default_factory=list)
+    sockets: list[form.Socket] = field(default_factory=list)
+    packets: list[form.PacketSocket] = field(default_factory=list)
+    devices: list[form.Device] = field(default_factory=list)
 
     def put(self, path: str, text: str) -> Made:
         """A file; the last line is ended."""
@@ -62,7 +74,7 @@ class Made:
     def record(self, *, complete: bool = True) -> Record:
         """The record."""
         return Record(
-            members=dict(self.members),
+            members={**self._netlink(), **self.members},
             kernel=self.release,
             machine=self.machine,
             taken="2026-11-20T10:00:00Z",
@@ -73,6 +85,23 @@ class Made:
             made=True,
             patterns=PATTERNS,
         )
+
+    def _netlink(self) -> dict[str, Member]:
+        answers = {
+            form.LINKS: form.Links(self.links),
+            form.ADDRESSES: form.Addresses(self.addresses),
+            form.ROUTES: form.Routes(self.routes),
+            form.NEIGHBOURS: form.Neighbours(self.neighbours),
+            form.SOCKETS: form.Sockets(self.sockets),
+            form.PACKET: form.PacketSockets(self.packets),
+            form.ETHTOOL: form.Devices(self.devices),
+        }
+        if not self.netlink:
+            return {path: Member(path=path, status=Status.ABSENT, detail="no netlink") for path in answers}
+        return {
+            path: Member(path=path, status=Status.FOUND, data=form.encode(one))
+            for path, one in answers.items()
+        }
 
 
 def size_kib(text: str) -> int:
@@ -109,6 +138,10 @@ def zone_text(
         cma      0
         protection: {protection}
       nr_free_pages {free}
+      nr_zone_inactive_anon {managed // 4}
+      nr_zone_active_anon {managed // 8}
+      nr_zone_inactive_file {managed // 16}
+      nr_zone_active_file {managed // 32}
       nr_free_cma  0
   pagesets
     cpu: 0
@@ -184,48 +217,36 @@ def base(
     )
     _net_tables(made)
     nic_less_loopback(made)
-    process(made, 1, "init", sockets=())
+    process(made, 1, "init")
+    made.link("proc/self/ns/net", "net:[4026531833]").link("proc/1/ns/net", "net:[4026531833]")
+    made.link("proc/self/ns/pid", "pid:[4026531836]")
     return made
 
 
 def _memory(made: Made, total_kib: int, nodes: int) -> None:
     pages = total_kib // 4
-    min_free = min(max(int((16 * total_kib) ** 0.5), 128), 262144)
-    zones = []
+    min_free = min(max(isqrt(16 * total_kib), 128), 262144)
+    texts = []
     for node in range(nodes):
         share = pages // nodes
         dma = 3840 if node == 0 else 0
-        low = share - dma if total_kib <= 3 * MIB else 0
-        normal = share - dma - low
-        protected = share - dma
-        if node == 0:
-            zones.append(
-                zone_text(
-                    0,
-                    "DMA",
-                    dma,
-                    min_free // 4 * dma // pages,
-                    protection=f"(0, {protected // 256}, {protected // 256}, {protected // 256}, {protected // 256})",
-                )
+        low = 0 if node else min(share - dma, 786432)
+        managed = {"DMA": dma, "DMA32": low, "Normal": share - dma - low, "Movable": 0, "Device": 0}
+        for at, (name, own) in enumerate(managed.items()):
+            above = list(managed.values())[at + 1 :]
+            reserve = [0] * (at + 1) + [sum(above[: count + 1]) // 256 for count in range(len(above))]
+            protection = "(" + ", ".join(map(str, reserve if own else [0] * 5)) + ")"
+            minimum = min_free // 4 * own // pages
+            texts.append(
+                zone_text(node, name, own, minimum, protection=protection)
+                if own
+                else empty_zone_text(node, name)
             )
-            zones.append(
-                zone_text(0, "DMA32", low, min_free // 4 * low // pages)
-                if low
-                else empty_zone_text(0, "DMA32")
-            )
-        zones.append(
-            zone_text(node, "Normal", normal, min_free // 4 * normal // pages)
-            if normal
-            else empty_zone_text(node, "Normal")
-        )
-        zones.append(empty_zone_text(node, "Movable"))
-    made.put("proc/zoneinfo", "".join(zones))
-    managed = 4 * sum(
-        int(line.split()[1]) for line in "".join(zones).splitlines() if line.strip().startswith("managed")
-    )
+    made.put("proc/zoneinfo", "".join(texts))
+    managed_kib = pages * 4
     made.put(
         "proc/meminfo",
-        f"MemTotal:       {managed} kB\nMemFree:        {managed // 8} kB\nSwapTotal:      0 kB\nSwapFree:       0 kB\nHugePages_Total:       0",
+        f"MemTotal:       {managed_kib} kB\nMemFree:        {managed_kib // 8} kB\nSwapTotal:      0 kB\nSwapFree:       0 kB\nHugePages_Total:       0",
     )
     made.put("proc/vmstat", "nr_free_pages 6000\npswpin 0\npswpout 0\npgscan_direct_throttle 0\noom_kill 0")
     made.many(
@@ -291,19 +312,43 @@ def tcp(
     inode: int,
     *,
     local: str = CLIENT,
-    state: int = 1,
+    state: str = "ESTAB",
+    sndbuf: int = 87040,
+    rcvbuf: int = 131072,
 ) -> None:
-    """A TCP connection (or, with state 10, a listener)."""
+    """A TCP connection (or, with state LISTEN, a listener)."""
+    code = {"ESTAB": 1, "LISTEN": 10}[state]
     made.append(
         "proc/net/tcp",
-        f"   0: {hexed(local)}:{local_port:04X} {hexed(remote)}:{remote_port:04X} {state:02X} 00000000:00000000"
+        f"   0: {hexed(local)}:{local_port:04X} {hexed(remote)}:{remote_port:04X} {code:02X} 00000000:00000000"
         f" 00:00000000 00000000     0        0 {inode} 1 0000000000000000 20 4 30 10 -1",
+    )
+    made.sockets.append(
+        form.Socket(
+            kind="tcp",
+            family="inet",
+            state=state,
+            local=local,
+            local_port=local_port,
+            remote=remote,
+            remote_port=remote_port,
+            inode=inode,
+            uid=0,
+            rmem=0,
+            rcvbuf=rcvbuf,
+            wmem=0,
+            sndbuf=sndbuf,
+            fwd=0,
+            queued=0,
+            drops=0,
+        )
     )
 
 
 def nic_less_loopback(made: Made) -> None:
     """The loopback device."""
     net_device(made, "lo", 1, state="unknown", mtu=65536, address="00:00:00:00:00:00")
+    made.addresses.append(form.Address(address="127.0.0.1", prefix=8, index=1))
 
 
 def net_device(
@@ -318,18 +363,55 @@ def net_device(
     kind: str = "",
     lower: tuple[str, ...] = (),
     queues: int = 1,
+    slots: int = 256,
+    slots_max: int = 1024,
+    bond_mode: str | None = None,
+    threaded: bool = False,
+    xdp: str = "none",
+    features: Mapping[str, bool] | None = None,
 ) -> None:
-    """A network device with what sysfs shows of it."""
+    """A network device with what sysfs, rtnetlink and ethtool show of it."""
     folder = f"sys/class/net/{name}"
-    made.many(folder, {"ifindex": index, "operstate": state, "mtu": mtu, "address": address, "threaded": 0})
-    made.put(f"{folder}/uevent", (f"DEVTYPE={kind}\n" if kind else "") + f"INTERFACE={name}\nIFINDEX={index}")
+    place = "pci0000:00/0000:00:03.0" if driver else "virtual"
+    made.link(folder, f"../../devices/{place}/net/{name}")
+    shown = {"ifindex": index, "operstate": state, "mtu": mtu, "address": address, "threaded": int(threaded)}
+    made.many(folder, shown)
+    devtype = f"DEVTYPE={kind}\n" if kind else ""
+    made.put(f"{folder}/uevent", f"{devtype}INTERFACE={name}\nIFINDEX={index}")
     for queue in range(queues):
         made.put(f"{folder}/queues/rx-{queue}/rps_cpus", "0")
     if driver:
         made.link(f"{folder}/device/driver", f"../../../../bus/pci/drivers/{driver}")
+        usual = {"tx-scatter-gather": True, "tx-tcp-segmentation": True, "rx-gro": True, "rx-lro": False}
+        made.devices.append(
+            form.Device(
+                name=name,
+                driver=driver,
+                rx=slots,
+                rx_max=slots_max,
+                channels_combined=queues,
+                features={**usual, **(features or {})},
+            )
+        )
     for below in lower:
         made.link(f"{folder}/lower_{below}", f"../{below}")
         made.link(f"sys/class/net/{below}/upper_{name}", f"../{name}")
+    if bond_mode:
+        made.put(f"{folder}/bonding/mode", f"{bond_mode} 4")
+    made.links.append(
+        form.Link(
+            name=name,
+            index=index,
+            kind=kind,
+            mtu=mtu,
+            address=address,
+            up=state != "down",
+            xdp=xdp,
+            qdisc="fq_codel" if driver else "noqueue",
+            queues_rx=queues,
+            bond_mode=bond_mode,
+        )
+    )
 
 
 def route(made: Made, device: str, network: str, prefix: int, *, gateway: str = "0.0.0.0") -> None:
@@ -349,11 +431,14 @@ def route(made: Made, device: str, network: str, prefix: int, *, gateway: str = 
 def own_address(made: Made, address: str) -> None:
     """An address of this host."""
     made.append("proc/net/fib_trie", f"        |-- {address}\n           /32 host LOCAL")
+    made.addresses.append(form.Address(address=address, prefix=24, index=2))
 
 
-def nic(made: Made, driver: str = "virtio_net", name: str = "eth0", *, queues: int = 1) -> None:
+def nic(
+    made: Made, driver: str = "virtio_net", name: str = "eth0", *, queues: int = 1, slots: int = 256
+) -> None:
     """One NIC with an address, a default route and a neighbour."""
-    net_device(made, name, 2, driver=driver, queues=queues)
+    net_device(made, name, 2, driver=driver, queues=queues, slots=slots)
     wire(made, name)
 
 
@@ -361,10 +446,14 @@ def wire(made: Made, name: str) -> None:
     """Address, routes and neighbour of the usual network on a device."""
     own_address(made, CLIENT)
     route(made, name, "10.0.2.0", 24)
-    route(made, name, "0.0.0.0", 0, gateway=SERVER)
+    route(made, name, "0.0.0.0", 0, gateway=GATEWAY)
     made.append(
         "proc/net/arp", f"{SERVER}         0x1         0x2         52:55:0a:00:02:02     *        {name}"
     )
+    made.neighbours.append(
+        form.Neighbour(address=SERVER, device=name, state="REACHABLE", lladdr="52:55:0a:00:02:02")
+    )
+    made.routes.append(form.Route(peer=SERVER, device=name, source=CLIENT))
 
 
 def disk(
@@ -432,15 +521,18 @@ def process(
     oom: int = 0,
     cgroup: str = "/",
     exe: str = "/usr/sbin/daemon",
+    parent: int = 1,
 ) -> None:
     """A process; `flags` are those of each of its threads."""
     folder = f"proc/{pid}"
     for tid in (pid, *threads):
-        line = f"{tid} ({comm}) S 1 {pid} {pid} 0 -1 {flags} 120 0 0 0 0 0 0 0 20 0 1 0 100 3000000 200"
+        line = (
+            f"{tid} ({comm}) S {parent} {pid} {pid} 0 -1 {flags} 120 0 0 0 0 0 0 0 20 0 1 0 100 3000000 200"
+        )
         made.put(f"{folder}/task/{tid}/stat", line)
     made.put(
         f"{folder}/stat",
-        f"{pid} ({comm}) S 1 {pid} {pid} 0 -1 {flags} 120 0 0 0 0 0 0 0 20 0 1 0 100 3000000 200",
+        f"{pid} ({comm}) S {parent} {pid} {pid} 0 -1 {flags} 120 0 0 0 0 0 0 0 20 0 1 0 100 3000000 200",
     )
     made.put(f"{folder}/comm", comm)
     made.put(
@@ -468,15 +560,17 @@ def nbd(
     number: str = "43:0",
     local: str = CLIENT,
     local_port: int = 40000,
+    sndbuf: int = 87040,
+    rcvbuf: int = 131072,
 ) -> None:
     """A connected nbd device: by ioctl (the client stays) or by netlink (it went away)."""
     disk(made, name, number, place=f"../devices/virtual/block/{name}")
     made.put(f"sys/block/{name}/pid", str(pid))
     inodes = tuple(range(inode, inode + connections))
     for count, one in enumerate(inodes):
-        tcp(made, local_port + count, server, port, one, local=local)
+        tcp(made, local_port + count, server, port, one, local=local, sndbuf=sndbuf, rcvbuf=rcvbuf)
     if not netlink:
-        process(made, pid, "nbd-client", sockets=inodes, flags=0x580100, locked_kib=1200, oom=-1000)
+        process(made, pid, "nbd-client", sockets=inodes, flags=IO_FLUSHER, locked_kib=1200, oom=-1000)
 
 
 def nbd_swap_host(
@@ -488,11 +582,23 @@ def nbd_swap_host(
     netlink: bool = False,
     server: str = SERVER,
     port: int = 10809,
+    sndbuf: int = 87040,
+    rcvbuf: int = 131072,
+    slots: int = 256,
+    queues: int = 1,
 ) -> Made:
     """Swap on one nbd device over one NIC: the machine of the recipe."""
     made = base(memory, cpus=cpus)
-    nic(made, nic_driver)
-    nbd(made, connections=connections, netlink=netlink, server=server, port=port)
+    nic(made, nic_driver, slots=slots, queues=queues)
+    nbd(
+        made,
+        connections=connections,
+        netlink=netlink,
+        server=server,
+        port=port,
+        sndbuf=sndbuf,
+        rcvbuf=rcvbuf,
+    )
     swap(made, "/dev/nbd0")
     return made
 

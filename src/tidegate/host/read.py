@@ -37,6 +37,7 @@ def read_host(record: Record) -> Host:
     counters = memory.counters_of(reading)
     found = users.users_of(scene, counters)
     container = is_container(reading)
+    unseen = _elsewhere(reading, container=container)
     return Host(
         name=sysctls.get("kernel.hostname") or "unnamed",
         taken=record.taken,
@@ -55,11 +56,26 @@ def read_host(record: Record) -> Host:
         counters=counters,
         modules=memory.modules_of(reading),
         texts=texts_of(reading),
-        namespaces=unseen_namespaces(reading),
+        namespaces=unseen,
         container=container,
         made=record.made,
         gaps=reading.gaps,
     )
+
+
+def _elsewhere(reading: Reading, *, container: bool) -> int | None:
+    """Names what lies in other namespaces: sockets there are not seen, nor the mounts outside of a container."""
+    if container:
+        detail = "seen from inside a container: only its own sockets"
+        reading.gap("network namespace of the host", "cannot be seen", Topic.SOCKETS, detail)
+        detail = "seen from inside a container: only its own mounts and links"
+        reading.gap("mount namespace of the host", "cannot be seen", Topic.USERS, detail)
+        reading.gap("network namespace of the host", "cannot be seen", Topic.NETWORK, detail)
+    unseen = unseen_namespaces(reading)
+    if unseen:
+        detail = f"{unseen} other network namespaces: their sockets and links are not in the record"
+        reading.gap("other network namespaces", "cannot be seen", Topic.SOCKETS, detail)
+    return unseen
 
 
 def mounts_of(reading: Reading) -> tuple[Mount, ...]:

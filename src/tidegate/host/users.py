@@ -1,7 +1,7 @@
 """Block users: every swap, mount and disk whose way down ends on the network. One user for each top and leaf.
 
-A swap over a mirror of two network disks is two users, `... via nbd0` and `... via nbd1`, each with its own connections,
-so that a sum over users counts each leg once.
+A swap over a mirror of two network disks is two users, `... via nbd0` and `... via nbd1`, each with its own
+connections, so that a sum over users counts each leg once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from tidegate.host import block, procfs
 from tidegate.host.block import Way
 from tidegate.host.daemons import role_of
-from tidegate.host.facts import BlockUser, Mount, Route, Transport, UserKind
+from tidegate.host.facts import BlockUser, Mount, Route, Socket, Transport, UserKind
 from tidegate.host.namespaces import is_container
 from tidegate.host.record import Status
 from tidegate.host.sockets import listening
@@ -21,6 +21,7 @@ from tidegate.host.transports.reach import Reach, Scene, outgoing
 from tidegate.result import ChainLink, Evidence, Topic
 
 _SWAPS = "proc/swaps"
+_SOCKETS_SHOWN = 4
 # Transports that a process on this machine may serve without any packet.
 _PEERLESS = frozenset({Transport.UBLK, Transport.NINEP, Transport.RDMA, Transport.FUSE})
 
@@ -31,7 +32,8 @@ def users_of(scene: Scene, counters: Mapping[str, int]) -> tuple[BlockUser, ...]
     made: list[BlockUser] = []
     for line in _swap_lines(scene, counters):
         made += _swap_users(scene, line, used)
-    swap_leaves = {user.leaf for user in made if user.kind is UserKind.SWAPFILE}
+    under_swap = {link.name for user in made for link in user.chain if link.kind == "mount"}
+    leaves = {user.leaf for user in made if user.queue is None}
     for mount in _distinct(scene.mounts):
         found = _users(
             scene,
@@ -42,7 +44,9 @@ def users_of(scene: Scene, counters: Mapping[str, int]) -> tuple[BlockUser, ...]
             (),
             "rw" in mount.options,
         )
-        made += [replace(user, swaps=user.leaf in swap_leaves) for user in found]
+        # A swap file, or a loop device with swap on it, lies on this file system.
+        swaps = mount.point in under_swap
+        made += [replace(user, swaps=swaps or user.leaf in leaves) for user in found]
     made += _disks(scene, used)
     return tuple(made)
 
@@ -51,7 +55,7 @@ def _swap_lines(scene: Scene, counters: Mapping[str, int]) -> tuple[procfs.SwapL
     lines = scene.reading.rows(_SWAPS, Topic.USERS, procfs.swap_line, head=procfs.SWAPS_HEAD)
     total = counters.get("meminfo.SwapTotal")
     shown = sum(line.size_kib for line in lines)
-    # SwapTotal is the sum over /proc/swaps; a swap being switched on or off may differ for a moment, a lost line always does.
+    # SwapTotal is the sum over /proc/swaps, but for a moment while one is switched on or off.
     if total is not None and abs(total - shown) > max(total, shown) // 50:
         detail = f"shows {shown} kB of swap, meminfo's SwapTotal is {total} kB"
         scene.reading.gap(_SWAPS, Status.DAMAGED.value, Topic.USERS, detail)
@@ -188,7 +192,7 @@ def _fuse_block(way: Way) -> tuple[str, ...]:
 
 def _beyond_proxy(scene: Scene, reach: Reach) -> tuple[Reach, tuple[Route, ...]]:
     """Where the peer is a proxy of this machine (a TLS tunnel), its own connections lead on."""
-    for peer in reach.peers:
+    for peer in () if reach.routes else reach.peers:
         listener = listening(scene.sockets, peer.port) if scene.network.route_to(peer.address).local else None
         for pid in listener.pids if listener else ():
             process = scene.processes.by_pid.get(pid)
@@ -243,16 +247,20 @@ def _unseen_nics(scene: Scene, routes: tuple[Route, ...], server: Evidence | Non
             scene.reading.gap(f"sys/class/net/{route.device}", "cannot be seen", Topic.NETWORK, detail)
 
 
-def _socket_links(reach: Reach) -> tuple[ChainLink, ...]:
-    return tuple(
-        ChainLink(
-            kind="socket",
-            name=f"{one.local}:{one.local_port} to {one.remote}:{one.remote_port}",
-            detail=one.state,
-            evidence=(Evidence(source=one.evidence, value=f"inode {one.inode}"),),
-        )
-        for one in reach.sockets
-    )
+def _socket_links(reach: Reach) -> Iterator[ChainLink]:
+    """A link for each connection, or one for all to a peer where they are many."""
+    by_peer: dict[tuple[str, int], list[Socket]] = {}
+    for one in reach.sockets:
+        by_peer.setdefault((one.remote, one.remote_port), []).append(one)
+    for (address, port), found in by_peer.items():
+        evidence = [Evidence(source=one.evidence, value=f"inode {one.inode}, {one.state}") for one in found]
+        if len(found) > _SOCKETS_SHOWN:
+            name = f"{len(found)} connections to {address}:{port}"
+            yield ChainLink(kind="socket", name=name, evidence=tuple(evidence[:_SOCKETS_SHOWN]))
+            continue
+        for one, seen in zip(found, evidence, strict=True):
+            name = f"{one.local}:{one.local_port} to {address}:{port}"
+            yield ChainLink(kind="socket", name=name, detail=one.state, evidence=(seen,))
 
 
 def _path_links(scene: Scene, routes: tuple[Route, ...]) -> Iterator[ChainLink]:
