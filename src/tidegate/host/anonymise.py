@@ -1,0 +1,246 @@
+"""A record without its host's addresses and names: each replaced everywhere by the same invented one.
+
+Addresses keep what judging needs: prefixes stay prefixes of each other (bits are turned by a keyed function of the
+bits before them, as Crypto-PAn does, Xu et al. 2002), loopback, link-local, multicast and private ranges stay what they
+are. Names are those of hosts, volumes, targets, mount points, exports and pools; a name that is also a word of the
+kernel's own files is left, since replacing it would change what the record says. The key is forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+import secrets
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+
+from tidegate.host.record import Member, Record, Status
+
+_IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)")
+_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F]*:[0-9a-fA-F:]*:)[0-9a-fA-F:]{2,39}(?![\w:])")
+_MAC = re.compile(r"(?<![\w:])(?:[0-9a-f]{2}:){5}[0-9a-f]{2}(?![\w:])")
+_QUALIFIED = re.compile(r"\b(?:iqn|nqn)\.\d{4}-\d{2}\.[\w.:+-]+|\b(?:eui|naa)\.[0-9a-fA-F]{8,32}")
+_UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
+_LVM = re.compile(r"(?<=LVM-)[0-9A-Za-z]{32,64}")
+_HEX_PAIR = re.compile(r"\b([0-9A-F]{32}|[0-9A-F]{8}):([0-9A-F]{4})\b")
+_HEX6 = re.compile(r"\b[0-9a-f]{32}\b")
+_DISCOVERY = "nqn.2014-08.org.nvmexpress.discovery"
+
+# Parts of paths that every system has: they say nothing of this one.
+_USUAL = frozenset(
+    """
+    bin boot cgroup containers data dev disk etc export exports fd home images kubelet lib lib64 libexec
+    local log lost+found machine media mapper memfd mnt net nfs opt overlay overlay2 plugins pods proc root
+    run sbin sda sdb pts lower upper mqueue shm snap srv storage swap swapfile swap.img sys system.slice
+    systemd tmp user user.slice init.scope usr var volumes work
+    """.split()
+)
+# Files whose words are the kernel's own.
+_KERNELS_OWN = (
+    "proc/zoneinfo",
+    "proc/vmstat",
+    "proc/meminfo",
+    "proc/net/netstat",
+    "proc/net/snmp",
+    "proc/modules",
+)
+_NAME_FILES = re.compile(
+    r"sys/block/[^/]+/dm/name|sys/bus/rbd/devices/[^/]+/(pool|name|pool_ns)|proc/sys/kernel/hostname"
+)
+_PATH_FILES = re.compile(
+    r"proc/self/(mountinfo|mountstats)|proc/swaps|etc/(fstab|exports)|sys/block/[^/]+/loop/backing_file"
+    r"|proc/\d+/cgroup|proc/fs/nfsfs/\w+|sys/kernel/config/nvmet/.*/device_path"
+)
+_WORD = re.compile(r"[A-Za-z_][\w.+-]{2,}")
+
+
+def anonymise(record: Record, *, key: bytes | None = None) -> Record:
+    """The record with every address and name replaced. `key` only for tests: a given key gives the same names."""
+    veil = _Veil(key or secrets.token_bytes(32), _names(record))
+    members = {}
+    for path, member in record.members.items():
+        new = replace(
+            member, path=veil.names(path), target=veil.text(member.target), data=_data(veil, path, member)
+        )
+        members[new.path] = new
+    return replace(record, members=members, anonymised=True)
+
+
+def _data(veil: _Veil, path: str, member: Member) -> bytes:
+    if member.status is not Status.FOUND or not member.data:
+        return member.data
+    try:
+        text = member.data.decode()
+    except UnicodeDecodeError:
+        return member.data
+    text = veil.text(text)
+    if path in {"proc/net/tcp", "proc/net/tcp6"}:
+        text = _HEX_PAIR.sub(lambda found: f"{veil.little_endian(found[1])}:{found[2]}", text)
+    elif path == "proc/net/route":
+        text = "".join(_route_line(veil, line) for line in text.splitlines(keepends=True))
+    elif path in {"proc/net/ipv6_route", "proc/net/if_inet6"}:
+        text = _HEX6.sub(lambda found: veil.address(bytes.fromhex(found[0])).hex(), text)
+    return text.encode()
+
+
+def _route_line(veil: _Veil, line: str) -> str:
+    words = line.split("\t")
+    if len(words) > 2 and re.fullmatch("[0-9A-F]{8}", words[1] or ""):
+        words[1], words[2] = veil.little_endian(words[1]), veil.little_endian(words[2])
+    return "\t".join(words)
+
+
+# ---- names
+
+
+def _names(record: Record) -> frozenset[str]:
+    """Names of this host alone, found where names stand."""
+    kernels = {word for path in _KERNELS_OWN for word in _WORD.findall(_text(record, path))}
+    kernels |= set(_mount_words(_text(record, "proc/self/mountinfo")))
+    kernels |= {part for path in record.members for part in path.split("/") if not path.startswith("dev/")}
+    found: set[str] = set()
+    for path, member in record.members.items():
+        text = _text(record, path)
+        if _NAME_FILES.fullmatch(path):
+            found |= set(_parts(text.strip()))
+        elif _PATH_FILES.fullmatch(path):
+            found |= set(_path_names(text, servers="cgroup" not in path))
+        elif re.fullmatch(r"proc/\d+/exe", path):
+            found |= set(_path_names(member.target.rpartition("/")[0]))
+    names = {name for name in found if _WORD.fullmatch(name)} - kernels - _USUAL
+    return frozenset(
+        name for name in names if not name.startswith(("iqn.", "nqn.")) and name.strip(".").lower() != "none"
+    )
+
+
+def _text(record: Record, path: str) -> str:
+    member = record.members.get(path)
+    return member.data.decode("utf-8", "replace") if member is not None else ""
+
+
+def _mount_words(mountinfo: str) -> Iterator[str]:
+    """File system types and the names of options: no names of this host."""
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(" - ")
+        fstype, _, rest = tail.partition(" ")
+        options = [*head.split()[5:], *rest.split()[-1:]]
+        yield fstype
+        yield from (one.partition("=")[0] for text in options for one in text.split(","))
+
+
+def _parts(name: str) -> Iterator[str]:
+    """A volume's name and its parts: device mapper writes vg-lv with hyphens inside of a part doubled."""
+    yield name
+    yield from (part.replace("--", "-") for part in re.split(r"(?<!-)-(?!-)", name))
+    yield from name.split(".")
+
+
+def _path_names(text: str, *, servers: bool = False) -> Iterator[str]:
+    for one in re.split(r"[\s,=]+", text):
+        head, colon, rest = one.partition(":/")
+        word = one
+        if colon and not head.startswith("/"):  # server:/export, or a hierarchy of cgroups
+            word = "/" + rest
+            yield from [head] if servers else []
+        if word.startswith("/") and not word.startswith(
+            ("/sys", "/proc", "/dev/sd", "/dev/nvme", "/dev/nbd")
+        ):
+            for part in word.split("/"):
+                yield from _parts(part.replace("\\040", " "))
+
+
+class _Veil:
+    """What replaces what; keyed, so that the same goes to the same."""
+
+    def __init__(self, key: bytes, names: Iterable[str]) -> None:
+        self._key = key
+        longest_first = sorted(names, key=lambda name: (-len(name), name))
+        choice = "|".join(map(re.escape, longest_first))
+        self._names = re.compile(rf"(?<![A-Za-z0-9_])(?:{choice})(?![A-Za-z0-9_])") if choice else None
+        self._bit = lru_cache(maxsize=None)(self._hashed_bit)
+
+    def names(self, text: str) -> str:
+        """The text with this host's names replaced."""
+        if self._names is None:
+            return text
+        return self._names.sub(lambda found: "n" + self._hash("name", found[0])[:8], text)
+
+    def text(self, text: str) -> str:
+        """The text with names, qualified names, UUIDs and addresses replaced."""
+        text = _QUALIFIED.sub(self._qualified, text)
+        text = _UUID.sub(lambda found: self._uuid(found[0]), text)
+        text = _LVM.sub(lambda found: (self._hash("lvm", found[0]) * 2)[: len(found[0])], text)
+        text = _MAC.sub(lambda found: self._mac(found[0]), text)
+        text = _IPV4.sub(lambda found: self._printed(found[0]), text)
+        text = _IPV6.sub(lambda found: self._printed(found[0]), text)
+        return self.names(text)
+
+    def _hash(self, kind: str, text: str) -> str:
+        return hmac.new(self._key, f"{kind}:{text}".encode(), hashlib.sha256).hexdigest()
+
+    def _qualified(self, found: re.Match[str]) -> str:
+        if found[0] == _DISCOVERY:
+            return found[0]
+        head = found[0][:3]
+        middle = ".2000-01.example:" if head in {"iqn", "nqn"} else "."
+        return head + middle + self._hash("qualified", found[0])[:16]
+
+    def _uuid(self, text: str) -> str:
+        made = self._hash("uuid", text.lower())
+        return "-".join((made[:8], made[8:12], made[12:16], made[16:20], made[20:32]))
+
+    def _mac(self, text: str) -> str:
+        octets = bytes.fromhex(text.replace(":", ""))
+        if octets[0] & 1 or not any(octets):  # multicast, broadcast, none
+            return text
+        made = bytes.fromhex(self._hash("mac", text))
+        return bytes([octets[0] & 0x02 | 0x40 & made[0], *made[1:6]]).hex(":")
+
+    def _printed(self, text: str) -> str:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return text
+        moved = self.address(address.packed)
+        return text if moved == address.packed else str(ipaddress.ip_address(moved))
+
+    def little_endian(self, text: str) -> str:
+        """An address as /proc/net/tcp prints it: 32-bit words in the order of this machine."""
+        words = struct.unpack(f"<{len(text) // 8}I", struct.pack(f">{len(text) // 8}I", *_words(text)))
+        packed = struct.pack(f">{len(words)}I", *words)
+        moved = struct.unpack(f"<{len(words)}I", self.address(packed))
+        return "".join(f"{word:08X}" for word in moved)
+
+    def address(self, packed: bytes) -> bytes:
+        """Another address, related to the others as this one is; special ones stay."""
+        address = ipaddress.ip_address(packed)
+        if address.is_loopback or address.is_unspecified or address.is_multicast or packed == b"\xff" * 4:
+            return packed
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            return packed[:12] + self.address(packed[12:])
+        old, length = int.from_bytes(packed, "big"), len(packed) * 8
+        new = old
+        for place in range(_kept(address), length):
+            new ^= self._bit(length, place, old >> (length - place)) << (length - place - 1)
+        return new.to_bytes(len(packed), "big")
+
+    def _hashed_bit(self, length: int, place: int, before: int) -> int:
+        return hmac.digest(self._key, f"{length}/{place}/{before}".encode(), "sha256")[0] & 1
+
+
+def _words(text: str) -> tuple[int, ...]:
+    return tuple(int(text[at : at + 8], 16) for at in range(0, len(text), 8))
+
+
+def _kept(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
+    """How many leading bits stay, so that private stays private and public public."""
+    if isinstance(address, ipaddress.IPv6Address):
+        return 10 if address.is_link_local else 8 if address.is_private else 3
+    first = address.packed[0]
+    if first in {172, 192, 169, 100, 198, 203}:
+        return 16
+    return 8
