@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -51,18 +53,66 @@ class Record:
     page_bytes: int = 4096
     anonymised: bool = False
     made: bool = False  # made by hand, not read from a machine
-    patterns: tuple[str, ...] = ()  # what was looked for; outside of them nothing is known
+    patterns: tuple[str, ...] = ()  # what was looked for, see `covers`; outside of them nothing is known
 
 
 def status(record: Record, path: str) -> Status:
-    """What is known of a path."""
+    """What is known of a path.
+
+    A path of its own line has that line's status. Below a folder that is denied, damaged or absent everything is so.
+    Else it is absent where a pattern covers it, and not held where nothing looked for it.
+    """
     member = record.members.get(path)
     if member is not None:
         return member.status
-    if not record.complete:
+    folder = path.rpartition("/")[0]
+    while folder:
+        above = record.members.get(folder)
+        if above is not None and above.status is not Status.FOUND:
+            return above.status
+        folder = folder.rpartition("/")[0]
+    if not record.complete or not covers(record.patterns, path):
         return Status.NOT_HELD
-    covered = any(fnmatchcase(path, pattern) for pattern in record.patterns)
-    return Status.ABSENT if covered else Status.NOT_HELD
+    inside = path + "/"
+    return Status.FOUND if any(one.startswith(inside) for one in record.members) else Status.ABSENT
+
+
+def covers(patterns: tuple[str, ...], path: str) -> bool:
+    """Whether one of the patterns looked for a path.
+
+    `*` stands for any part of one name that does not begin with a dot, a name `**` for everything below. `a/b/*` lists
+    the folder, so it covers `a/b` itself as well.
+    """
+    return _reaches(_tree(patterns), path.split("/"), 0)
+
+
+_Node = dict[str, Any]  # names of the next component to nodes; "" marks the end of a pattern
+
+
+@lru_cache(maxsize=16)
+def _tree(patterns: tuple[str, ...]) -> _Node:
+    top: _Node = {}
+    for pattern in patterns:
+        node = top
+        for part in pattern.split("/"):
+            node = node.setdefault(part, {})
+        node[""] = {}
+    return top
+
+
+def _reaches(node: _Node, parts: list[str], at: int) -> bool:
+    if at == len(parts):
+        return "" in node or "" in node.get("*", {}) or "**" in node
+    for name, below in node.items():
+        if name == "**":
+            return True
+        if (name == parts[at] or _fits(parts[at], name)) and _reaches(below, parts, at + 1):
+            return True
+    return False
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return "*" in pattern and not name.startswith(".") and fnmatchcase(name, pattern)
 
 
 def text(record: Record, path: str) -> str | None:
