@@ -183,7 +183,8 @@ def test_pins_that_are_too_many_alone_decide_without_the_whole_sum() -> None:
         (0x00480100, 64_000, State.APPLIES),  # PF_MEMALLOC_NOIO alone: some kernel caller's, not the prctl's
         (0x00400100, 64_000, State.APPLIES),
         (0x00580100, 0, State.APPLIES),
-        (0x00580100, 8_999, State.APPLIES),  # a part of what is resident is locked
+        (0x00580100, 4_000, State.APPLIES),  # a part of what is resident is locked
+        (0x00580100, 8_992, State.ABSENT),  # all but the vDSO
         (0x00580100, None, State.UNKNOWN),
         (None, 64_000, State.UNKNOWN),
         (None, 0, State.APPLIES),  # one lack is enough
@@ -207,3 +208,12 @@ def test_a_program_that_cleared_the_flag_is_named_though_no_thread_has_it() -> N
     assert "no thread has it" in found.why
     other = with_daemon(daemon("reconnects", comm="nbd-client"))
     assert asked("io-flusher-inverted", other, hosts.reserve()).state is State.ABSENT
+
+
+def test_the_log_process_of_a_protected_iscsid_is_not_in_the_path() -> None:
+    main = daemon("reconnects", flags=0x00580140, locked_kib=15_796, resident_kib=15_804, comm="iscsid")
+    log = daemon("reconnects", flags=0x00400040, pid=214, comm="iscsid")
+    both = replace(hosts.HOST, daemons=(log, main))
+    for rule in ("D9-reconnect", "io-flusher-inverted"):
+        assert asked(rule, both, hosts.reserve()).state is State.ABSENT
+        assert asked(rule, with_daemon(log), hosts.reserve()).state is State.APPLIES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from tidegate.findings.exposure import NO_USERS, one_answer, over_users, swaps, user_evidence
@@ -12,6 +13,11 @@ from tidegate.setting_ids import IO_FLUSHER, of
 
 # PR_SET_IO_FLUSHER sets PF_MEMALLOC_NOIO | PF_LOCAL_THROTTLE on the calling thread (kernel/sys.c, since 5.6).
 IO_FLUSHER_FLAGS = 0x00080000 | 0x00100000
+
+# VmRSS counts the vDSO, which cannot be locked, and is off by a batch of pages a CPU (mm_counter, percpu
+# since 6.2):
+# an iscsid under mlockall shows 15,796 kB locked of 15,804 kB.
+_UNLOCKABLE_KIB = 256
 
 _SERVING = frozenset({"serves", "proxy"})
 _HELPING = frozenset({"reconnects", "path-manager"})
@@ -43,7 +49,8 @@ def is_locked(daemon: Daemon) -> bool | None:
     """All that is resident is locked, so that no page of it can be taken away; None when not read."""
     if daemon.locked_kib is None:
         return None
-    return daemon.locked_kib > 0 and daemon.locked_kib >= (daemon.resident_kib or 0)
+    slack_kib = max(_UNLOCKABLE_KIB, (daemon.resident_kib or 0) // 20)
+    return daemon.locked_kib > 0 and daemon.locked_kib + slack_kib >= (daemon.resident_kib or 0)
 
 
 def daemon_evidence(daemon: Daemon) -> tuple[Evidence, ...]:
@@ -85,6 +92,17 @@ def _lacks(daemon: Daemon) -> str:
     if is_locked(daemon) is False:
         lacking.append("has not locked its memory")
     return f"{daemon.comm} ({daemon.pid}) {' and '.join(lacking)}"
+
+
+def _in_path(daemons: Iterable[Daemon]) -> list[Daemon]:
+    """Programs that stand in the path of some block user, without iscsid's own log process.
+
+    iscsid forks that one before it locks its memory (usr/log.c:log_init); messages it cannot take are
+    dropped.
+    """
+    found = [one for one in daemons if one.users]
+    main = [one for one in found if one.comm == "iscsid" and _protected(one)]
+    return [one for one in found if not main or one.comm != "iscsid" or one in main]
 
 
 def _flusher_cure(daemon: Daemon) -> Cure:
@@ -160,7 +178,7 @@ D9_SERVING = Rule(
 
 def _d9_reconnect(host: Host, _reserve: Reserve) -> Judgement:
     def of_user(user: BlockUser) -> Judgement:
-        helpers = [one for one in host.daemons if user.name in one.users and one.role in _HELPING]
+        helpers = [one for one in _in_path(host.daemons) if user.name in one.users and one.role in _HELPING]
         if not helpers:
             if user.transport in _RECONNECTED_FROM_OUTSIDE:
                 return applies(
@@ -295,15 +313,11 @@ def _worst_for(host: Host, daemon: Daemon) -> Severity:
     return Severity.STALL if daemon.role in _SERVING else Severity.FAULT
 
 
-def _in_path(host: Host) -> list[Daemon]:
-    return [one for one in host.daemons if one.users]
-
-
 def _io_flusher_inverted(host: Host, _reserve: Reserve) -> Judgement:
     if not host.users:
         return replace(absent(NO_USERS), rests_on=frozenset({Topic.USERS}))
     none = "every program in the path has the flag on all of its threads, or never meant to"
-    return one_answer([_inverted(host, one) for one in _in_path(host)] or [absent(none)], none=none)
+    return one_answer([_inverted(host, one) for one in _in_path(host.daemons)] or [absent(none)], none=none)
 
 
 def _inverted(host: Host, daemon: Daemon) -> Judgement:
@@ -357,7 +371,7 @@ def _exe_on_device(host: Host, _reserve: Reserve) -> Judgement:
     if not host.users:
         return replace(absent(NO_USERS), rests_on=frozenset({Topic.USERS}))
     none = "no program in the path lives on what it serves"
-    return one_answer([_exe_on(host, one) for one in _in_path(host)] or [absent(none)], none=none)
+    return one_answer([_exe_on(host, one) for one in _in_path(host.daemons)] or [absent(none)], none=none)
 
 
 def _exe_on(host: Host, daemon: Daemon) -> Judgement:

@@ -142,10 +142,15 @@ def floor_answer(
     *,
     severity: Severity | None = None,
     cure: Cure | None = None,
+    lead: tuple[Evidence, ...] = (),
 ) -> Judgement:
-    """The answer of a rule that rests on foreign traffic driving the zone to its atomic floor."""
+    """The answer of a rule that rests on foreign traffic driving the zone to its atomic floor.
+
+    `lead`: the part of the evidence that says most for this rule, and so comes first.
+    """
     kept = settings_alone(reserve)
-    evidence = (nic_evidence(nic), *floor_evidence(reserve), *user_evidence(user))
+    shared = (nic_evidence(nic), *floor_evidence(reserve), *user_evidence(user))
+    evidence = tuple(dict.fromkeys((*lead, *shared)))
     subjects = (user.name, nic.name)
     if kept:
         return absent(KEPT, *evidence)

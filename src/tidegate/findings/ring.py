@@ -109,6 +109,7 @@ def _d2(host: Host, reserve: Reserve) -> Judgement:
             f"{row.name} of {nic.name} cannot refill from the reserve: once others have brought the zone "
             f"to its atomic floor nothing is received any more ({row.on_failure.value}), the replies to "
             f"{user.name} included",
+            lead=floor_evidence(reserve)[:1],
         )
 
     return over_drivers(host, of_nic, by_swap=True)
@@ -155,6 +156,7 @@ def _d3(host: Host, reserve: Reserve) -> Judgement:
             nic,
             f"the 256-byte head of a packet of {nic.name} ({row.name}) never comes from the reserve: at the "
             "atomic floor the cache of 64 runs dry, and filled buffers cannot be handed up",
+            lead=floor_evidence(reserve)[1:2],
         )
 
     return over_drivers(host, of_nic, by_swap=True)

@@ -71,8 +71,8 @@ def _doubt(host: Host, reserve: Reserve, deadlocks: list[Finding]) -> str:
     if not host.users:
         return ""
     if unknown := [one for one in deadlocks if one.state is State.UNKNOWN]:
-        more = f"; also {', '.join(one.id for one in unknown[1:])}" if unknown[1:] else ""
-        return f"Whether {unknown[0].title} ({unknown[0].id}{more}) cannot be told: {unknown[0].why}."
+        ids = ", ".join(one.id for one in unknown)
+        return f"Whether this host can lock up ({ids}) cannot be told: {unknown[0].why}."
     if rows := unbounded_rows(reserve):
         return f"Nothing bounds what {rows[0].holder} may take of the reserve: {rows[0].why}."
     return ""
