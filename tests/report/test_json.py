@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,9 +14,13 @@ import pytest
 from tests.report import samples
 
 from tidegate.errors import Usage
+from tidegate.host.archive import save_record
+from tidegate.host.record import Member, Record, Status
 from tidegate.report.changes import changes
+from tidegate.report.explain import Explained
 from tidegate.report.json import to_json
 from tidegate.report.schema import TYPES, json_schema, schema_text
+from tidegate.report.terms import terms
 from tidegate.result import CheckResult
 
 EVERY = (*samples.ALL, samples.hostile, samples.cured)
@@ -78,6 +83,24 @@ def test_bytes_that_are_no_text_do_not_break_it() -> None:
     odd = replace(base, host=replace(base.host, source="r\udcff.tar"), conditions=("\ud800",))
     value = valid("check", to_json(odd))
     assert value["host"]["source"] == "r\ufffd.tar"
+
+
+def test_the_manifest_of_a_record_is_what_its_schema_says(tmp_path: Path) -> None:
+    members = {
+        "proc/swaps": Member(path="proc/swaps", status=Status.FOUND, data=b"Filename\n"),
+        "proc/none": Member(path="proc/none", status=Status.ABSENT),
+        "sys/block/a": Member(path="sys/block/a", status=Status.DENIED, detail="mode 0400"),
+    }
+    record = Record(
+        members=members, kernel="6.12.0", machine="x86_64", taken="2026-11-23T20:00:00Z", source="live"
+    )
+    save_record(record, tmp_path / "record")
+    valid("record-manifest", (tmp_path / "record" / "manifest.json").read_text())
+
+
+def test_terms_are_what_their_schema_says() -> None:
+    assert len(terms()) > 40
+    valid("explain", to_json(Explained(terms=terms())))
 
 
 @pytest.mark.parametrize("name", sorted(TYPES))

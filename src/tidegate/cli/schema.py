@@ -24,7 +24,7 @@ SCHEMA = "tidegate.schemas/1"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
-    parser.add_argument("name", nargs="?", help="whose schema: check, checks (several hosts), changes, ...")
+    parser.add_argument("name", nargs="?", help="whose: check, checks (several hosts), changes, plan, ...")
     parser.add_argument("--json", action="store_true", help=f"list the names as JSON ({SCHEMA})")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from tidegate.errors import Usage
@@ -16,15 +17,18 @@ TYPES = {
     "check": "tidegate.result:CheckResult",
     "checks": "tidegate.report.json:CheckResults",
     "changes": "tidegate.report.changes:Changes",
+    "plan": "tidegate.result:Plan",
     "explain": "tidegate.report.explain:Explained",
+    "record-manifest": "tidegate.host.archive:Manifest",
 }
 
 
 def json_schema(name: str) -> dict[str, Any]:
     """The schema of one output, after JSON Schema draft 2020-12.
 
-    Every field is always written, so every property is required; further ones may come within a version, so
-    they are allowed. `Usage` for a name that is not in TYPES.
+    What a command prints holds every field, so every property is required; further ones may come within a
+    version, so they are allowed. Of a manifest the archive leaves out what is empty, and its schema says so.
+    `Usage` for a name that is not in TYPES.
     """
     import msgspec
 
@@ -34,10 +38,11 @@ def json_schema(name: str) -> dict[str, Any]:
         raise Usage(f"no schema {name!r}; there are {', '.join(sorted(TYPES))}") from None
     kind = getattr(importlib.import_module(module), attribute)
     schema = msgspec.json.schema(kind)
-    for definition in _objects(schema):
-        definition["required"] = sorted(definition["properties"])
+    if is_dataclass(kind):
+        for definition in _objects(schema):
+            definition["required"] = sorted(definition["properties"])
     _pin_names(schema)
-    return {"$schema": DRAFT, "title": _name_of(kind), **schema}
+    return {"$schema": DRAFT, "title": _name_of(kind, name), **schema}
 
 
 def schema_text(name: str) -> str:
@@ -65,5 +70,8 @@ def _pin_names(schema: dict[str, Any]) -> None:
             definition["properties"]["schema"] = {"const": field["default"]}
 
 
-def _name_of(kind: Any) -> str:
-    return str(next(one.default for one in kind.__dataclass_fields__.values() if one.name == "schema"))
+def _name_of(kind: Any, name: str) -> str:
+    """What the field `schema` of that output holds."""
+    if not is_dataclass(kind):
+        return f"tidegate.{name}"
+    return str(next(one.default for one in fields(kind) if one.name == "schema"))
