@@ -16,7 +16,7 @@ from tidegate.host.facts import Host
 from tidegate.host.load import connections_of, reserve_of
 from tidegate.plan import bounds, outcome, settings
 from tidegate.plan.bounds import GOALS, Goal
-from tidegate.plan.in_force import with_settings
+from tidegate.plan.in_force import socket_key, with_settings
 from tidegate.plan.judged import Judged, judged
 from tidegate.result import Plan, Setting, State
 
@@ -124,9 +124,16 @@ def _chosen(task: _Task) -> tuple[Setting, ...]:
 
 def _shares(task: _Task, host: Host, wanted: set[str]) -> tuple[Setting, ...]:
     """A share of tcp_mem for each block connection, as large as its buffers are with the caps in force."""
-    users = [user for user in host.users if {ids.RESERVE_MEM, ids.of(ids.RESERVE_MEM, user.name)} & wanted]
-    made = [settings.reserve_mem(host, user) for user in users]
-    return tuple(one for one in map(task.can, made) if one)
+    made: list[Setting] = []
+    seen: set[tuple[object, ...]] = set()
+    for user in host.users:
+        mine = {socket_key(socket) for socket in user.sockets}
+        if not {ids.RESERVE_MEM, ids.of(ids.RESERVE_MEM, user.name)} & wanted or mine <= seen:
+            continue  # several disks of one session share its connection
+        seen |= mine
+        if (one := task.can(settings.reserve_mem(host, user))) is not None:
+            made.append(one)
+    return tuple(made)
 
 
 def _in_order(made: Iterable[Setting]) -> tuple[Setting, ...]:
@@ -211,17 +218,17 @@ def _sizes(task: _Task, host: Host, goal: Goal) -> tuple[Setting, ...] | None:
     if found is None:
         return None
     values, min_free = found
-    made = _pools(task, host, values)
+    made = _pools(task, host, values, goal)
     if min_free > now:
         raised = settings.min_free(bounds.with_pools(host, values), min_free, goal, task.most_kib)
         made += (raised,) if raised else ()
     return made
 
 
-def _pools(task: _Task, host: Host, values: dict[str, str]) -> tuple[Setting, ...]:
+def _pools(task: _Task, host: Host, values: dict[str, str], goal: Goal | None) -> tuple[Setting, ...]:
     pins = bounds.dominant(reserve_of(host).rows, "pin")
     made = [
-        settings.pool(host, one, values[one.id], dominant=pins.holder if pins else "")
+        settings.pool(host, one, values[one.id], goal, dominant=pins.holder if pins else "")
         for one in bounds.pools(host)
         if one.id in values
     ]
@@ -230,7 +237,7 @@ def _pools(task: _Task, host: Host, values: dict[str, str]) -> tuple[Setting, ..
 
 def _outer(task: _Task, host: Host) -> tuple[Setting, ...]:
     """No goal can be reached: others are bounded at least, so that they and the reserve fit the machine."""
-    return _pools(task, host, bounds.outer_pools(host))
+    return _pools(task, host, bounds.outer_pools(host), None)
 
 
 def _pruned(task: _Task, made: tuple[Setting, ...]) -> tuple[Setting, ...]:

@@ -127,18 +127,20 @@ def _remains(host: Host, found: tuple[Finding, ...], rests_on: str) -> tuple[str
     if rests_on == "with_drop":
         nics = sorted({nic.name for user in host.users for nic in nics_of(host, user)})
         lines.append(
-            "the settings hold only together with an early drop at ingress"
+            "the settings hold only with an early drop at ingress"
             + (f" of {', '.join(nics)}" if nics else "")
-            + " that closes when free memory is below min; no file holds that"
+            + " that closes when free memory is below min; no file holds one"
         )
     for one in open_:
         if one.state is State.UNKNOWN and one.severity is not Severity.DEADLOCK:
             continue
         if one.severity is Severity.NOTE:
             continue
-        what = one.cure.instead or _not_here(one)
-        state = "" if one.state is State.APPLIES else "cannot be told: "
-        lines.append(f"{one.id} ({one.severity.value}), {state}{one.why}. Instead: {what}{_accepted(one)}")
+        if one.state is State.APPLIES:
+            text = f"{one.title}; instead: {one.cure.instead or _not_here(one)}"
+        else:
+            text = f"cannot be told: {one.why}"
+        lines.append(f"{one.id} ({one.severity.value}): {text}{_accepted(one)}")
     return tuple(lines)
 
 

@@ -83,8 +83,7 @@ _FIXED: dict[str, tuple[int, Texts]] = {
         ids.HIGH_ORDER_ALLOC_DISABLE_TARGET,
         Texts(
             law=Law.DISCARD,
-            why="a small packet that nobody reads then pins one page, not 32 KiB shared with 20 others: what "
-            "is charged is what is pinned",
+            why="a packet that nobody reads pins one page, not 32 KiB: what is charged is what is pinned",
             lower="1: the switch is on",
             upper="1",
         ),
@@ -93,7 +92,7 @@ _FIXED: dict[str, tuple[int, Texts]] = {
         ids.SKB_DEFER_MAX_TARGET,
         Texts(
             law=Law.DISCARD,
-            why="consumed packets are freed at once and do not wait on the CPU that allocated them",
+            why="consumed packets are freed at once, not later by the CPU that allocated them",
             lower="0: no packet waits",
             upper="the kernel's default of 64 a CPU",
         ),
@@ -102,8 +101,7 @@ _FIXED: dict[str, tuple[int, Texts]] = {
         ids.WATERMARK_BOOST_TARGET,
         Texts(
             law=Law.RESERVE,
-            why="on a small machine the boost for defragmentation is several times min: it holds up those "
-            "that reclaim and gives the reserve nothing",
+            why="the boost on fragmentation holds up those that reclaim and gives the reserve nothing",
             lower="0: no boost",
             upper="the kernel's default of 15000",
         ),
@@ -112,7 +110,7 @@ _FIXED: dict[str, tuple[int, Texts]] = {
         ids.PAGE_CLUSTER_TARGET,
         Texts(
             law=Law.THROTTLE,
-            why="a swap read brings one page: no more waits on reserve pages behind a hole in the stream",
+            why="a swap read brings one page: less waits on reserve pages behind a hole in the stream",
             lower="0: one page",
             upper="the kernel's default of 3 (eight pages)",
         ),
@@ -121,7 +119,7 @@ _FIXED: dict[str, tuple[int, Texts]] = {
         ids.IPFRAG_HIGH_THRESH_TARGET,
         Texts(
             law=Law.DISCARD,
-            why="datagrams that never become whole hold at most this much for 30 seconds",
+            why="datagrams that never become whole hold at most this, for 30 seconds",
             lower="256 KiB: four whole datagrams of 64 KiB in the making",
             upper="the kernel's default of 4 MiB",
         ),
@@ -130,7 +128,7 @@ _FIXED: dict[str, tuple[int, Texts]] = {
         ids.IP6FRAG_HIGH_THRESH_TARGET,
         Texts(
             law=Law.DISCARD,
-            why="IPv6 datagrams that never become whole hold at most this much for 60 seconds",
+            why="IPv6 datagrams that never become whole hold at most this, for 60 seconds",
             lower="256 KiB: four whole datagrams of 64 KiB in the making",
             upper="the kernel's default of 4 MiB",
         ),
@@ -150,27 +148,29 @@ def fixed(host: Host, name: str) -> Setting | None:
 FIXED = tuple(_FIXED)
 
 
-def pool(host: Host, bounds_: PoolBounds, new: str, *, dominant: str) -> Setting | None:
-    """tcp_mem, udp_mem or the softnet backlog at a value that fits beside the reserve."""
-    name, most = bounds_.id, int(new.rsplit(maxsplit=1)[-1])
-    upper = f"{most}: more, and it would no longer fit beside the reserve"
-    if most >= bounds_.enough:
+_POOLS = {
+    ids.TCP_MEM: "all TCP sockets together hold at most this",
+    ids.UDP_MEM: "all UDP sockets together hold at most this",
+    ids.NETDEV_MAX_BACKLOG: "so many packets wait for the stack on each CPU",
+}
+
+
+def pool(host: Host, limits: PoolBounds, new: str, goal: Goal | None, *, dominant: str) -> Setting | None:
+    """tcp_mem, udp_mem or the softnet backlog at a value that fits; no goal: none can be reached."""
+    most = int(new.rsplit(maxsplit=1)[-1])
+    if goal is not None and goal.condition == "settings_alone":
+        why = "more could take memory down to the ring's floor"
+        upper = f"{most}: more, and it would no longer fit beside the reserve"
+    else:
+        why = "more, with the reserve, may not fit the machine"
+        upper = f"{most}: more, and others could pin more than a quarter of RAM"
+    if most >= limits.enough:
         upper = f"{most}: as much as others are likely to need; more would make the reserve larger"
-    what = {
-        ids.TCP_MEM: "what TCP sockets of everybody may hold",
-        ids.UDP_MEM: "what UDP sockets of everybody may hold",
-        ids.NETDEV_MAX_BACKLOG: "what waits between driver and stack, for each CPU",
-    }[name]
     return sysctl(
         host,
-        name,
+        limits.id,
         new,
-        Texts(
-            law=Law.DISCARD,
-            why=f"{what} ends before free memory is down at the floor of the receive ring",
-            lower=bounds_.why_least,
-            upper=upper,
-        ),
+        Texts(law=Law.DISCARD, why=f"{_POOLS[limits.id]}: {why}", lower=limits.why_least, upper=upper),
         dominant=dominant,
     )
 
@@ -184,11 +184,9 @@ def min_free(host: Host, new_kib: int, goal: Goal, most_kib: int) -> Setting | N
     row = bounds.dominant(total.rows, "need", "others", "pin")
     least = bounds.least_min_free(host, goal, new_kib, total)
     if goal.condition == "settings_alone":
-        why = "others can no longer bring free memory down to 3/8 of min, where the receive ring runs dry"
+        why = "others cannot bring free memory down to 3/8 of min, where the receive ring runs dry"
     else:
-        why = "with an early drop that closes at min, what block IO and rings take below min is really there"
-    if goal.sized:
-        why += "; the need of block IO fits what only block IO can take"
+        why = "with an early drop that closes at min, what block IO and rings take below min is there"
     made = sysctl(
         host,
         ids.MIN_FREE,
@@ -243,8 +241,7 @@ def buffer_max(host: Host, name: str, most_bytes: int) -> Setting | None:
         new,
         Texts(
             law=Law.THROTTLE,
-            why=f"where the block sockets cannot be capped themselves, the {what} buffer of every TCP "
-            f"connection of this host ends at {human_bytes(most_bytes)}",
+            why=f"in the place of caps: the {what} buffer of every TCP connection ends at this",
             lower=f"{human_bytes(2 * CAPS[-1])}: less slows every connection of this host",
             upper=f"{human_bytes(most_bytes)}: more, and the need of the connections would ask for more than "
             "a fifth of the share",
@@ -270,8 +267,7 @@ def cap(user: BlockUser, connections: Sequence[Connection], most: int) -> Settin
         path=f"socket:{user.name}",
         old=old,
         new=f"SO_SNDBUF={sndbuf} SO_RCVBUF={rcvbuf}",
-        why="a connection then holds at most this, whatever its peer sends: more than ten times less than "
-        "with buffers that tune themselves",
+        why="a connection holds at most this, less than a tenth of buffers that tune themselves",
         basis=Basis.ARITHMETIC,
         lower=f"{human_bytes(CAPS[-1])}: one segment of the largest size each way",
         upper=f"{human_bytes(CAPS[0])} asked; the kernel doubles it and locks it",
@@ -293,10 +289,7 @@ def _cap_first(user: BlockUser) -> str:
         )
     if user.transport is Transport.DRBD:
         return "sndbuf-size and rcvbuf-size in the resource's net section, before connecting"
-    return (
-        "on the socket before it is handed to the kernel, by the program that connects, or on the connected "
-        "socket from a BPF iterator over TCP sockets"
-    )
+    return "by the program that connects, before the hand-over, or from a BPF iterator over TCP sockets"
 
 
 def reserve_mem(host: Host, user: BlockUser) -> Setting | None:
@@ -316,13 +309,11 @@ def reserve_mem(host: Host, user: BlockUser) -> Setting | None:
         path=f"socket:{user.name}",
         old=None,
         new=f"SO_RESERVE_MEM={amount}",
-        why="when others fill tcp_mem the connection still has a share of its own; nothing else helps there, "
-        "with thousands of pages free",
+        why="when others fill tcp_mem the connection still has a share of its own",
         basis=Basis.ARITHMETIC,
         lower=f"{human_bytes(amount)}: its send and receive buffer",
         upper="tcp_mem, of which it is a part",
-        first="by the program that connects, before the hand-over; its socket must be made in a memory "
-        "cgroup that is not the root (any systemd service is)",
+        first="by the program that connects, before the hand-over, and not in the root memory cgroup",
         undo="make the connection again",
     )
 
@@ -389,7 +380,7 @@ def neighbour(host: Host, address: str) -> Setting | None:
         path=f"neigh:{address} dev {found.device}",
         old=found.neighbour_state,
         new="PERMANENT",
-        why="resolving the address takes ordinary memory (arp_solicit); after three failures nothing is sent",
+        why="resolving the address takes ordinary memory; after three failures nothing is sent",
         basis=Basis.ARITHMETIC,
         lower="PERMANENT",
         upper="write it again when the server's or gateway's hardware address changes",
@@ -416,7 +407,7 @@ def threaded(host: Host, nic: str) -> Setting | None:
         path=f"/sys/class/net/{nic}/threaded",
         old="1",
         new="0",
-        why="in a NAPI thread bottom halves are off: PF_MEMALLOC is without effect (__gfp_pfmemalloc_flags)",
+        why="in a NAPI thread PF_MEMALLOC is without effect (__gfp_pfmemalloc_flags)",
         basis=Basis.ARITHMETIC,
         lower="0",
         upper="0",

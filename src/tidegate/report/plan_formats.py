@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
 from tidegate.report.plan_script import script_text
-from tidegate.report.plan_text import CONDITION_NAMES, condition_words, headline
+from tidegate.report.plan_text import CONDITION_NAMES, capital, condition_words, headline
 from tidegate.report.words import printable, sentence
 from tidegate.result import Plan, Setting
 
@@ -62,7 +62,7 @@ def tail(plan: Plan) -> list[str]:
 def reason(one: Setting) -> list[str]:
     """Why a value, its bounds and what must be true before it is written."""
     lines = [
-        *comment(sentence(one.why)),
+        *comment(capital(sentence(one.why))),
         *comment(f"Was {one.old}. At least {one.lower}. At most {one.upper}."),
     ]
     if one.first:

@@ -19,7 +19,7 @@ ROOT=${TIDEGATE_ROOT:-}
 NOTES=${TIDEGATE_NOTES:-$ROOT/run/tidegate-plan.notes}
 WAIT=${TIDEGATE_WAIT:-60} # seconds to wait for free pages, for each step
 TAB=$(printf '\t')
-bad=0 changed=0 force=0
+IP=ip bad=0 changed=0 force=0
 
 say() { printf 'tidegate: %s\n' "$*" >&2; }
 refuse() { say "$*"; bad=1; }
@@ -33,11 +33,24 @@ value() (
     printf '%s' "$*"
 )
 
+# iproute2's ip: busybox has an ip as well, which cannot write neighbour entries.
+find_ip() {
+    for IP in "${TIDEGATE_IP:-}" /usr/sbin/ip /sbin/ip /usr/bin/ip /bin/ip; do
+        if [ -x "$IP" ]; then
+            case $("$IP" -V 2>/dev/null) in
+            *iproute2*) return 0 ;;
+            esac
+        fi
+    done
+    IP=ip
+    return 1
+}
+
 # A neighbour entry as "hardware-address state", or "none".
 entry() (
     set -f
     # shellcheck disable=SC2046
-    set -- $(ip neigh show to "$1" dev "$2" 2>/dev/null)
+    set -- $("$IP" neigh show to "$1" dev "$2" 2>/dev/null)
     address=none state=none
     while [ $# -gt 0 ]; do
         if [ "$1" = lladdr ] && [ $# -gt 1 ]; then address=$2; fi
@@ -60,7 +73,7 @@ look_file() {
 look_raise() { look_file "$@"; }
 
 look_neighbour() {
-    if ! command -v ip >/dev/null 2>&1; then refuse "ip is not installed"; return; fi
+    if ! find_ip; then refuse "no ip of iproute2 is installed"; return; fi
     case $(entry "$1" "$2") in
     *" PERMANENT") ;;
     none) changed=1; refuse "$1 has no entry on $2 yet: send it a packet first" ;;
@@ -129,23 +142,24 @@ write_neighbour() {
     none) fail "$1 has no entry on $2" ;;
     esac
     note neighbour "$1 $2" "$old" PERMANENT || fail "$NOTES cannot be written"
-    ip neigh replace "$1" lladdr "${old%% *}" dev "$2" nud permanent || fail "ip neigh refused $1"
+    "$IP" neigh replace "$1" lladdr "${old%% *}" dev "$2" nud permanent || fail "ip neigh refused $1"
     say "$1 on $2 = PERMANENT"
 }
 
 show_file() { printf '%s: %s (plan: %s)\n' "$1" "$(value "$ROOT$1" || printf 'cannot be read')" "$3"; }
 show_raise() { show_file "$@"; }
-show_neighbour() { printf '%s on %s: %s (plan: PERMANENT)\n' "$1" "$2" "$(entry "$1" "$2")"; }
+show_neighbour() { find_ip || :; printf '%s on %s: %s (plan: PERMANENT)\n' "$1" "$2" "$(entry "$1" "$2")"; }
 
 # restore KIND WHERE OLD NEW: only what still is as this script left it, unless this run itself failed.
 restore() {
     if [ "$1" = neighbour ]; then
+        find_ip || { refuse "no ip of iproute2 is installed"; return; }
         now=$(entry "${2%% *}" "${2##* }")
         case $now in
         *" PERMANENT") ;;
         *) return ;;
         esac
-        ip neigh replace "${2%% *}" lladdr "${3%% *}" dev "${2##* }" nud reachable ||
+        "$IP" neigh replace "${2%% *}" lladdr "${3%% *}" dev "${2##* }" nud reachable ||
             refuse "ip neigh refused ${2%% *}"
         return
     fi

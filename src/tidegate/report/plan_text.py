@@ -17,10 +17,11 @@ from tidegate.report.words import (
 )
 from tidegate.result import Condition, Law, Plan, Setting, Verdict
 
+# In the order that matters: a larger reserve comes after what makes the need smaller.
 LAW_HEADS = {
-    Law.RESERVE: "Reserve: what block IO may withdraw is there, and only block IO can take it",
-    Law.DISCARD: "Discard: others cannot hold those pages, or the last ordinary ones, without bound",
     Law.THROTTLE: "Throttle: no request is admitted before its worst withdrawal is accounted for",
+    Law.DISCARD: "Discard: others cannot hold those pages, or the last ordinary ones, without bound",
+    Law.RESERVE: "Reserve: what block IO may withdraw is there, and only block IO can take it",
 }
 # Of the published numbers those that people meet; the rest with `all`.
 USUAL_ADVICE = frozenset(
@@ -34,7 +35,7 @@ def plan_text(plan: Plan, *, all: bool = False, width: int = 80, colour: bool = 
     screen = screen_of(width=width, colour=colour, all=all)
     sections = (
         _head(plan, screen),
-        *(_law(law, plan.settings, screen) for law in dict.fromkeys(one.law for one in plan.settings)),
+        *(_law(law, plan.settings, screen) for law in LAW_HEADS),
         _conditions(plan, screen),
         _listed("What would have to change", plan.change, screen),
         _listed("What no setting here cures", plan.remains, screen),
@@ -43,6 +44,11 @@ def plan_text(plan: Plan, *, all: bool = False, width: int = 80, colour: bool = 
         _more(plan, screen),
     )
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def capital(text: str) -> str:
+    """A text that begins as a sentence does."""
+    return text[:1].upper() + text[1:]
 
 
 def headline(plan: Plan) -> str:
@@ -85,10 +91,8 @@ def _law(law: Law, settings: Sequence[Setting], screen: Screen) -> list[str]:
 def _setting(one: Setting, screen: Screen) -> Iterator[str]:
     old = NOT_KNOWN if one.old is None else one.old
     yield from fill(printable(f"{one.id}: {old} -> {one.new}"), screen, 2, 2)
-    yield from fill(sentence(one.why), screen, 4)
+    yield from fill(capital(sentence(one.why)), screen, 4)
     facts = [("first", one.first), ("in steps", ", ".join(one.steps))]
-    if not one.means:
-        facts.append(("no file holds it", one.path))
     if screen.all:
         facts += [
             ("where", one.path),
