@@ -230,6 +230,31 @@ def test_reads_bound_by_requests() -> None:
     assert writes.need_pages < both.need_pages
 
 
+def test_a_user_behind_two_nics_is_reckoned_by_the_worse() -> None:
+    few = replace(NBD, requests=1, request_bytes=128 * KIB)
+
+    def read(*rings: rs.Ring) -> int | None:
+        found = rs.reserve(NOTHING, (few,), rings)
+        return rows(found, "need")["receive of 10.0.2.2:10809"].pages
+
+    one, other = ring("e1000e", nic="a"), ring("e1000e", nic="b")
+    same = read(one, other)
+    assert same == read(one) == (91 * 1920 + 64 * 1024 + 4095) // 4096
+    jumbo = read(one, replace(other, mtu=9000))
+    assert jumbo == 91 + 64  # class not known: a page for every frame
+    assert read(one, ring("e1000e", nic="b", mtu=1400)) == (15 * 16 * KIB + 64 * 1024) // 4096
+
+
+def test_what_was_not_read_says_so() -> None:
+    def measured(**changes: Any) -> bool:
+        pool = replace(rs.Pool(holder="p", amount_bytes=4096, why=""), **changes)
+        return rs.reserve(NOTHING, (), (), (pool,)).rows[0].measured
+
+    assert measured()
+    assert not measured(measured=False)
+    assert not measured(amount_bytes=None)
+
+
 def test_nothing_known_of_the_zones() -> None:
     found = rs.reserve(NOTHING, (CAPPED,), ())
     assert found.exclusive_pages is None

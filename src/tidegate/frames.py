@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from tidegate.units import KIB, bytes_to_pages, div_ceil
 
-SK_BUFF = 256  # sizeof 232, slab of 256
 FCLONE = 512  # sk_buff_fclones 472
 SMALL_HEAD = 704  # skbuff_small_head
 TX_HEAD = FCLONE + SMALL_HEAD  # per skb of at most 64 KiB or 17 fragments

@@ -5,7 +5,7 @@ What could not be read is never taken to be small: its row then has no bound.
 
 from __future__ import annotations
 
-from tidegate import reserve
+from tidegate import frames, reserve
 from tidegate.drivers import driver
 from tidegate.host.facts import BlockUser, Host, Link, Socket, Transport, UserKind, sysctl_int, sysctl_ints
 from tidegate.result import Reserve, Topic
@@ -15,7 +15,6 @@ from tidegate.units import KIB, MIB
 _NO_SKBS = frozenset({Transport.RDMA})
 # The callers of sk_set_memalloc() besides sunrpc and WireGuard.
 _FLAGGED = frozenset({Transport.NBD, Transport.ISCSI, Transport.NVME_TCP})
-_NBD_TAGS = 128  # nbd_dev_add(): tag_set.queue_depth
 _FRAG_DEFAULT_BYTES = 4 * MIB  # IPV6_FRAG_HIGH_THRESH
 _TUN_QUEUE = 1000  # tx_queue_len of a tap; 500 of a tun
 _SKB_MAX = 64 * KIB
@@ -64,7 +63,7 @@ def _requests(user: BlockUser) -> tuple[int | None, int | None]:
         return None, None
     requests = user.queue.nr_requests
     if user.transport is Transport.NBD:
-        requests = min(requests, _NBD_TAGS)
+        requests = min(requests, frames.NBD_TAGS)
     return requests, user.queue.max_sectors_kib * KIB
 
 
