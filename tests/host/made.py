@@ -246,7 +246,8 @@ def _memory(made: Made, total_kib: int, nodes: int) -> None:
     managed_kib = pages * 4
     made.put(
         "proc/meminfo",
-        f"MemTotal:       {managed_kib} kB\nMemFree:        {managed_kib // 8} kB\nSwapTotal:      0 kB\nSwapFree:       0 kB\nHugePages_Total:       0",
+        f"MemTotal:       {managed_kib} kB\nMemFree:        {managed_kib // 8} kB\n"
+        "SwapTotal:      0 kB\nSwapFree:       0 kB\nHugePages_Total:       0",
     )
     made.put("proc/vmstat", "nr_free_pages 6000\npswpin 0\npswpout 0\npgscan_direct_throttle 0\noom_kill 0")
     made.many(
@@ -272,7 +273,8 @@ def _net_tables(made: Made) -> None:
     )
     made.put(
         "proc/net/sockstat",
-        "sockets: used 20\nTCP: inuse 1 orphan 0 tw 0 alloc 2 mem 10\nUDP: inuse 0 mem 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0",
+        "sockets: used 20\nTCP: inuse 1 orphan 0 tw 0 alloc 2 mem 10\nUDP: inuse 0 mem 0\nRAW: inuse 0\n"
+        "FRAG: inuse 0 memory 0",
     )
     made.put("proc/net/softnet_stat", " ".join(["00000000"] * 15))
     made.put("proc/net/packet", "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n")

@@ -300,8 +300,8 @@ def unknown_swap() -> Made:
 VARIANTS: dict[str, Callable[[], Made]] = {
     one.__name__: one
     for one in (
-        mlx5_nvme_swap, ice_iscsi_lvm, rbd_swap, two_nodes, bond_lacp, drbd_mount, smb_swapfile, sshfs_mount, ublk_mount,
-        loop_over_nfs, nfs_swapfile, wireguard_path, packet_socket, kubelet, limited_client, aoe_mount, threaded_napi,
+        mlx5_nvme_swap, ice_iscsi_lvm, rbd_swap, two_nodes, bond_lacp, drbd_mount, smb_swapfile, sshfs_mount,
+        ublk_mount, loop_over_nfs, nfs_swapfile, wireguard_path, packet_socket, kubelet, limited_client, aoe_mount, threaded_napi,
         local_server, mirror, zram_writeback, unknown_swap, nbd_swap_host, m.local_host,
     )
 }  # fmt: skip

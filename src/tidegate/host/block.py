@@ -1,4 +1,4 @@
-"""Block devices and what they stand on, from /sys/block alone: partitions, dm, md, bcache, loop, zram, down to leaf devices.
+"""Block devices and what they stand on, from /sys/block: partitions, dm, md, bcache, loop, zram, down to leaves.
 
 A *way* leads from a swap, a mount or a disk down to one leaf: a device that stands on nothing here, or a mount that
 is itself a network file system (a loop device over a file on NFS). Whether a leaf is on the network is the
@@ -7,6 +7,7 @@ transports' question, not this module's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,8 @@ _DM_KINDS = (
     ("stratis-", "dm-stratis"),
 )
 _LVM_THIN = ("-tpool", "-pool", "-tdata", "-tmeta")
+_HEAD = re.compile(r"nvme\d+n\d+$")
+_PATH = re.compile(r"(nvme\d+)c\d+(n\d+)$")
 _DEPTH_MAX = 32  # of stacking; more is a loop in a damaged record
 
 
@@ -111,6 +114,13 @@ class Tree:
         """Every way from a file down, the mount it lies on first."""
         yield from self._down_file(path, Way(), ())
 
+    def queue_device(self, device: Device) -> Device:
+        """Whose queue limits a disk: the first path's, where the disk is a multipath head without requests."""
+        if not _HEAD.match(device.name) or self.reading.has(f"{device.folder}/queue/nr_requests"):
+            return device
+        paths = (one for name, one in self.devices.items() if is_path(name) and head_of(name) == device.name)
+        return next(paths, device)
+
     def mount_of(self, path: str) -> Mount | None:
         """The mount a path lies on: the deepest mount point, the last mounted of equals."""
         best: Mount | None = None
@@ -188,9 +198,19 @@ class Tree:
         return tuple(one for one in named if one)
 
 
+def is_path(name: str) -> bool:
+    """A hidden path of a multipath NVMe namespace: nvme0c1n1. It has no number; nothing can be mounted on it."""
+    return bool(_PATH.match(name))
+
+
+def head_of(path: str) -> str:
+    """The namespace that a path belongs to (drivers/nvme/host/multipath.c: nvme_mpath_set_disk_name)."""
+    return _PATH.sub(r"\1\2", path)
+
+
 def _device(reading: Reading, name: str) -> Device:
     folder = f"sys/block/{name}"
-    number = reading.word(f"{folder}/dev", Topic.USERS, must=True) or ""
+    number = reading.word(f"{folder}/dev", Topic.USERS, must=not is_path(name)) or ""
     sectors = reading.number(f"{folder}/size", Topic.USERS)
     lower = tuple(sorted(reading.names(f"{folder}/slaves")))
     place = reading.record.members[folder].target if folder in reading.record.members else ""
@@ -265,7 +285,7 @@ def _loop(reading: Reading, device: Device) -> Device | None:
     return replace(device, kind="loop", link=link, file=file)
 
 
-def _bcache(reading: Reading, device: Device) -> Device | None:
+def _bcache(_reading: Reading, device: Device) -> Device | None:
     if not device.name.startswith("bcache"):
         return None
     stands = Evidence(source=f"{device.folder}/slaves", value=" ".join(device.lower), meaning="stands on")
@@ -332,7 +352,10 @@ def queue_of(reading: Reading, device: Device) -> Queue:
     hardware = [name for name in reading.names(f"{device.folder}/mq") if name.isdigit()]
     return Queue(
         device=device.name,
-        nr_requests=reading.number(f"{folder}/nr_requests", Topic.QUEUES, must=True),
+        # A disk without requests of its own (DRBD, a multipath head) has no depth, and no file for it.
+        nr_requests=reading.number(
+            f"{folder}/nr_requests", Topic.QUEUES, must=reading.has(f"{device.folder}/mq")
+        ),
         max_sectors_kib=reading.number(f"{folder}/max_sectors_kb", Topic.QUEUES, must=True),
         scheduler=None if scheduler is None else memory.chosen(scheduler) or None,
         hw_queues=len(hardware) or None,

@@ -15,6 +15,10 @@ from tidegate.result import Topic
 from tidegate.units import KIB
 
 _RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+_TRIPLE = re.compile(
+    r"^(\d+)\.(\d+)\.(\d+)$"
+)  # /proc/version_signature: Ubuntu 5.15.0-91.101-generic 5.15.131
+_DEBIAN = re.compile(r"#\d+ .*Debian (\d+)\.(\d+)\.(\d+)")  # /proc/version: ... #1 SMP Debian 6.1.176-1 (...)
 _THP = "sys/kernel/mm/transparent_hugepage"
 
 # Present in every kernel that can be read here (5.10 and newer), so that their absence is a gap, not an answer.
@@ -49,7 +53,19 @@ def kernel_of(reading: Reading) -> Kernel:
             "manifest", Status.DAMAGED.value, Topic.HOST, f"kernel release {release[:60]!r} names no version"
         )
     version = (int(found[1]), int(found[2]), int(found[3] or 0)) if found else (0, 0, 0)
+    version = _stable(reading, version)
     return Kernel(release=release, version=version, machine=reading.record.machine)
+
+
+def _stable(reading: Reading, version: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The stable release behind a name such as 6.1.0-50-amd64: Debian and Ubuntu tell it elsewhere."""
+    signature = (reading.peek("proc/version_signature") or "").split()
+    banner = reading.peek("proc/version") or ""
+    told = _DEBIAN.findall(banner) or _TRIPLE.findall(signature[-1] if signature else "")
+    if version[2] or not told:
+        return version
+    major, minor, patch = map(int, told[-1])
+    return (major, minor, patch) if (major, minor) == version[:2] else version
 
 
 def cpus_of(reading: Reading) -> int | None:

@@ -1,7 +1,8 @@
-"""Pure, strict parsers for /proc files on memory, mounts and processes: text in, facts out, `Garbled` when it is not that.
+"""Pure, strict parsers of /proc on memory, mounts and processes: text in, facts out, `Garbled` when it is not that.
 
-By hand, because the libraries for this (procfs, psutil, python-linux-procfs) read the running machine's /proc themselves
-and cannot be given a text from a record; they also skip lines they do not know, where a missing zone must be noticed.
+By hand, because the libraries for this (procfs, psutil, python-linux-procfs) read the running machine's /proc
+themselves and cannot be given a text from a record; they also skip lines they do not know,
+where a missing zone must be noticed.
 """
 
 from __future__ import annotations

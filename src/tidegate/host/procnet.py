@@ -89,7 +89,7 @@ def softnet_stat(text: str) -> dict[str, int]:
 
 
 def protocols(text: str) -> dict[str, int]:
-    """/proc/net/protocols: sockets and pages of memory by protocol (`TCP.sockets`, `TCP.memory`); -1 means not counted."""
+    """/proc/net/protocols: sockets and pages of memory (`TCP.sockets`, `TCP.memory`); -1 means not counted."""
     lines = text.splitlines()
     if not lines or lines[0].split()[:4] != ["protocol", "size", "sockets", "memory"]:
         raise Garbled(1, lines[0] if lines else "nothing", "protocol size sockets memory ...")

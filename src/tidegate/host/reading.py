@@ -1,8 +1,8 @@
 """Looking things up in a record while keeping account of what could not be read.
 
 Every look-up that a fact needs names the topic that would be left unknown; a member that is denied, damaged, not
-held, or that is there but cannot be parsed, becomes one `Gap`. An ABSENT member is knowledge, not a gap, except where the
-kernel always has the file (`must`).
+held, or that is there but cannot be parsed, becomes one `Gap`. An ABSENT member is knowledge, not a gap, except
+where the kernel always has the file (`must`).
 """
 
 from __future__ import annotations

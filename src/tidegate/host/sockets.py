@@ -82,10 +82,11 @@ def _owned(sockets: Iterable[Socket], processes: Processes) -> Iterable[Socket]:
 class _Limits:
     """Tells a buffer that was set from one that autotuning made.
 
-    The kernel shows SOCK_SNDBUF_LOCK to nobody. What it shows: autotuning never goes above tcp_wmem[2] and tcp_rmem[2]
-    (tcp_sndbuf_expand, tcp_rcv_space_adjust), and starts at [1]. SO_SNDBUF and SO_RCVBUF store twice what was asked for, in
-    practice whole pages; autotuning takes multiples of 2 * (2^k + 256), a segment's truesize, which are pages by chance only. So two
-    sizes of whole pages that are none of these were set; one alone proves nothing.
+    The kernel shows SOCK_SNDBUF_LOCK to nobody. What it shows: autotuning never goes above tcp_wmem[2] and
+    tcp_rmem[2] (tcp_sndbuf_expand, tcp_rcv_space_adjust) and starts at [1]. SO_SNDBUF and SO_RCVBUF store twice
+    what was asked for, in practice whole pages; autotuning takes multiples of 2 * (2^k + 256), a segment's
+    truesize, or odd numbers, whole pages by chance only. So two sizes of whole pages that are none of these were set; one alone may
+    be chance (None). Anything else is taken for autotuned, which is the worse case.
     """
 
     def __init__(self, sysctls: Mapping[str, str]) -> None:
@@ -95,31 +96,26 @@ class _Limits:
     def judged(self, socket: Socket) -> Socket:
         if socket.kind != "tcp" or socket.sndbuf_bytes is None or socket.rcvbuf_bytes is None:
             return socket
-        send = _set(socket.sndbuf_bytes, self.send, sending=True)
-        receive = _set(socket.rcvbuf_bytes, self.receive, sending=False)
-        both = send is not False and receive is not False
-        above_send = self.send is not None and socket.sndbuf_bytes > self.send[2]
-        above_receive = self.receive is not None and socket.rcvbuf_bytes > self.receive[2]
+        if self.send is None or self.receive is None:
+            return socket
+        send = _looks_set(socket.sndbuf_bytes, self.send) and not _truesizes(socket.sndbuf_bytes)
+        receive = _looks_set(socket.rcvbuf_bytes, self.receive)
+        chance = None if send != receive else True
         return replace(
             socket,
-            sndbuf_locked=True if above_send else send if send is False or (both and send) else None,
-            rcvbuf_locked=True
-            if above_receive
-            else receive
-            if receive is False or (both and receive)
-            else None,
+            sndbuf_locked=socket.sndbuf_bytes > self.send[2] or (send and chance),
+            rcvbuf_locked=socket.rcvbuf_bytes > self.receive[2] or (receive and chance),
         )
 
 
-def _set(size: int, limits: tuple[int, int, int] | None, *, sending: bool) -> bool | None:
-    """Whether a size looks set: True, False for a size of autotuning, None when it may be either."""
-    if limits is None:
-        return None
-    if size in (limits[1], limits[2]):
-        return False
-    if sending and any(size % (2 * ((1 << order) + 256)) == 0 for order in range(11, 17)):
-        return False
-    return True if size % _PAGE == 0 else None
+def _looks_set(size: int, limits: tuple[int, int, int]) -> bool:
+    """Whole pages, and neither the size a socket starts with nor the largest of autotuning."""
+    return size % _PAGE == 0 and size not in (limits[1], limits[2])
+
+
+def _truesizes(size: int) -> bool:
+    """A number of segments as tcp_sndbuf_expand() counts them."""
+    return any(size % (2 * ((1 << order) + 256)) == 0 for order in range(11, 18))
 
 
 def _three(sysctls: Mapping[str, str], name: str) -> tuple[int, int, int] | None:

@@ -1,4 +1,4 @@
-"""What netlink said, decoded; a file that does not fit is damaged, and one that is not there is a gap where it must be."""
+"""What netlink said, decoded; a file that does not fit is damaged, one that must be there and is not is a gap."""
 
 from __future__ import annotations
 

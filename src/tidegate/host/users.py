@@ -99,7 +99,8 @@ def _distinct(mounts: Iterable[Mount]) -> Iterator[Mount]:
 def _disks(scene: Scene, used: set[str]) -> Iterator[BlockUser]:
     below = {name for one in scene.tree.devices.values() if one.kind != "partition" for name in one.lower}
     for device in list(scene.tree.devices.values()):
-        if device.lower or device.file or device.name in used or device.name in below:
+        hidden = block.is_path(device.name)
+        if hidden or device.lower or device.file or device.name in used or device.name in below:
             continue
         writable = scene.reading.word(f"{device.folder}/ro", Topic.USERS) != "1"
         name = "disk /dev/" + device.name.replace("!", "/")
@@ -167,7 +168,7 @@ def _user(
         sockets=reach.sockets,
         connections=reach.connections,
         routes=routes,
-        queue=block.queue_of(scene.reading, way.device) if way.device else None,
+        queue=block.queue_of(scene.reading, scene.tree.queue_device(way.device)) if way.device else None,
         daemons=reach.daemons,
         server_local=local,
         server_evidence=evidence,

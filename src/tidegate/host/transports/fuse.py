@@ -12,8 +12,8 @@ from tidegate.result import ChainLink, Evidence, Topic
 _LOCAL = frozenset(
     {
         "archivemount", "bindfs", "cryfs", "encfs", "exfat", "fuse-overlayfs", "gocryptfs", "gvfsd-fuse", "lxcfs",
-        "mergerfs", "ntfs-3g", "portal", "rar2fs", "snapfuse", "squashfuse", "squashfuse_ll", "unionfs", "vmware-vmblock",
-        "appimage", "e2fs", "fuse-archive", "fuseiso", "lxcfs.run", "toolbox", "sysboxfs", "dosfs",
+        "mergerfs", "ntfs-3g", "portal", "rar2fs", "snapfuse", "squashfuse", "squashfuse_ll", "unionfs",
+        "vmware-vmblock", "appimage", "e2fs", "fuse-archive", "fuseiso", "lxcfs.run", "toolbox", "sysboxfs", "dosfs",
     }
 )  # fmt: skip
 # Names of servers that differ from the file system's subtype.
@@ -67,7 +67,7 @@ def _servers(scene: Scene, subtype: str) -> tuple[Process, ...]:
     holders = scene.processes.holding("/dev/fuse")
     wanted = _SERVERS.get(subtype, (subtype[:15],))
     named = [one for one in scene.processes.by_pid.values() if one.comm in wanted and not one.kthread]
-    found = [one for one in named if one in holders] or (named if not holders else []) or list(holders)
+    found = [one for one in named if one in holders] or named or list(holders)
     ids = {one.pid for one in found}
     children = [one for one in scene.processes.by_pid.values() if one.ppid in ids and one.pid not in ids]
-    return tuple((*found, *children))
+    return (*found, *children)

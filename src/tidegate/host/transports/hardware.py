@@ -1,7 +1,8 @@
 """Leaves that no transport knew: a local disk, or something that is not local and not known.
 
-Where /sys/block/NAME points decides. A device below a bus is local, as far as this host can see (a virtual machine's disk
-may well be on a network: that is its host's matter). A virtual device with an unknown driver is not taken for local.
+Where /sys/block/NAME points decides. A device below a bus is local, as far as this host can see (a virtual machine's
+disk may well be on a network: that is its host's matter). A virtual device with an unknown driver is not taken for
+local.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tidegate.host.transports import reach
 from tidegate.host.transports.reach import Reach, Scene
 from tidegate.result import Topic
 
-# Virtual devices that hold their data in this machine's memory, or nothing, or on a pool of devices listed by themselves.
+# Virtual devices that hold their data in this memory, or nothing, or on a pool of devices listed by themselves.
 _LOCAL_VIRTUAL = re.compile(
     r"(ram|zram|nullb|loop|zd|md|dm-|pmem|bcache|fd|mtdblock|mtd|ubiblock|nvme|scd|memstick|tdblk)\d"
 )

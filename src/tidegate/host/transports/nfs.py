@@ -85,8 +85,8 @@ def _link(mount: Mount, options: dict[str, str], stats: MountStats | None) -> Ch
         _shown(options, ("vers", "proto", "hard", "soft", "softerr", "timeo", "retrans", "nconnect", "sec"))
     )
     evidence = [Evidence(source="proc/self/mountinfo", value=f"{mount.source} on {mount.point}: {shown}")]
-    for words in stats.xprts if stats else ():
-        evidence.append(Evidence(source=_STATS, value="xprt: " + " ".join(words[:4])))
+    xprts = stats.xprts if stats else ()
+    evidence += [Evidence(source=_STATS, value="xprt: " + " ".join(words[:4])) for words in xprts]
     return ChainLink(kind="nfs", name=mount.source, detail=shown, evidence=tuple(evidence[:9]))
 
 
