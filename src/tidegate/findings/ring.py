@@ -303,7 +303,7 @@ D17 = Rule(
     shown=Shown.INFERRED,
     needs=frozenset({Topic.USERS, Topic.NETWORK, Topic.LIMITS}),
     judge=_d17,
-    cure=Cure(curable=False, instead="turn threaded NAPI off for the NIC that carries storage"),
+    cure=Cure(instead="threaded NAPI and busy polling turned off where storage goes"),
     mechanism=(
         "PF_MEMALLOC counts only in task context or while serving a softirq. With bottom halves merely "
         "disabled, in_interrupt() is true and the flag is ignored: in the thread of threaded NAPI, in "

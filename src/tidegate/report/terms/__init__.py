@@ -25,12 +25,15 @@ _SHOWN = {
 
 
 def finding_term(rule: Rule) -> Term:
-    """A rule as a term."""
-    cure = [f"settings: {', '.join(rule.cure.settings)}"] if rule.cure.settings else []
+    """A rule as a term; its cure names the kinds of settings, a finding those of its host."""
+    names = tuple(
+        dict.fromkeys((*rule.cure.settings, *(term.id for term in settings.TERMS if rule.id in term.related)))
+    )
+    cure = [f"{'settings:' if rule.cure.curable else 'lessened by'} {', '.join(names)}"] if names else []
     if not rule.cure.curable:
         cure.append("cannot be cured from here")
     if rule.cure.instead:
-        cure.append(f"{'or' if rule.cure.settings and rule.cure.curable else 'instead:'} {rule.cure.instead}")
+        cure.append(f"{'or' if names and rule.cure.curable else 'instead:'} {rule.cure.instead}")
     return Term(
         id=rule.id,
         kind="finding",
@@ -46,7 +49,7 @@ def finding_term(rule: Rule) -> Term:
         reproduce=rule.reproduce,
         cure="; ".join(cure),
         sources=rule.sources,
-        related=tuple(dict.fromkeys((rule.severity.value, *map(family_of, rule.cure.settings)))),
+        related=(rule.severity.value, *names),
     )
 
 

@@ -86,7 +86,7 @@ TERMS = (
         "Shared by block connections and everybody else, in pages, not bytes. It bounds what others can "
         "pin. Too small, and others starve the block connection (D13) unless it has a share of its own.",
         functions=("net/core/sock.c:__sk_mem_raise_allocated",),
-        ends=("settings_alone", "tcp-mem-near", "D13"),
+        ends=("settings_alone", "tcp-mem-near", "D1", "D2"),
         aliases=("tcp_mem",),
     ),
     _setting(
