@@ -34,7 +34,9 @@ class Severity(StrEnum):
 
     DEADLOCK = "deadlock"  # memory pressure and ordinary traffic suffice; ends only by help from outside
     FAULT = "fault"  # needs another fault first, such as a lost connection
-    STALL = "stall"  # progress stops for a time without bound known, then goes on by itself (or by an OOM kill)
+    STALL = (
+        "stall"  # progress stops for a time without bound known, then goes on by itself (or by an OOM kill)
+    )
     LOSS = "loss"  # somebody's packets or data are lost, nothing stands still
     NOTE = "note"  # worth knowing
 
@@ -52,7 +54,9 @@ class Law(StrEnum):
     """The three laws that all of tidegate serves."""
 
     RESERVE = "reserve"  # what admitted block IO may still withdraw <= what only block IO can take
-    DISCARD = "discard"  # nothing else holds reserve pages, or the ring's last ordinary ones, without bound on time
+    DISCARD = (
+        "discard"  # nothing else holds reserve pages, or the ring's last ordinary ones, without bound on time
+    )
     THROTTLE = "throttle"  # no block request admitted before its worst withdrawal is accounted for
 
 
@@ -142,17 +146,17 @@ class ZoneLevels:
     managed: int
     free: int
     boost: int
-    min: int
+    min: int  # as printed, with the boost; low and high likewise
     low: int
     high: int
-    floor: int  # where GFP_ATOMIC stops: 3/8 of min
+    floor: int  # where GFP_ATOMIC stops: 3/8 of min (boost left out) + lowmem_reserve; 0: not for the kernel
     lowmem_reserve: int  # as it counts against an ordinary request of the highest zone in use
     exclusive: int  # what only memalloc users can take here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """An inequality that the plan rests on, with both sides in pages."""
+    """An inequality that the plan rests on, left <= right, with both sides in pages."""
 
     id: str  # settings_alone, with_drop
     left_pages: int | None
