@@ -199,7 +199,7 @@ def test_gauges_show_each_zone_and_their_sum() -> None:
 
 def test_a_zone_that_ordinary_requests_cannot_enter_is_full_of_reserve() -> None:
     reserve = samples.at_risk().reserve
-    dma = replace(reserve.zones[0], lowmem_reserve=3907, exclusive=3840)
+    dma = replace(reserve.zones[0], lowmem_reserve=3907, floor=3840, exclusive=3840)
     gauge = zone_gauges(replace(reserve, zones=(dma,)))[0]
     assert {level.at for level in gauge.levels} == {3840}
     Tree(gauge_svg(gauge))

@@ -43,29 +43,28 @@ _SCALE_MOST = 5  # the need may stretch the scale that far beyond the marks; the
 
 
 def zone_gauges(reserve: Reserve) -> list[Gauge]:
-    """One gauge for all zones together, with the need beside it, then one for each zone with memory in it."""
-    zones = [(at, zone) for at, zone in enumerate(reserve.zones) if zone.managed]
+    """One gauge for all zones together, with the need beside it, then one for each zone that drivers take from."""
+    # Movable memory has no floor: what drivers and protocols take cannot come from it.
+    zones = [(at, zone) for at, zone in enumerate(reserve.zones) if zone.managed and zone.floor]
     made = [_zone_gauge(zone, at) for at, zone in zones]
     if not made:
         return []
     return [_all_zones([zone for _, zone in zones], reserve), *(made if len(made) > 1 else [])]
 
 
-def _marks(zone: ZoneLevels) -> tuple[tuple[str, str, int, int], ...]:
-    """Word, field, number and place of each mark, as an ordinary request of the highest zone meets it.
+def _marks(zone: ZoneLevels) -> Iterator[tuple[str, int, int]]:
+    """Field, number and place of each mark, lowest first, as an ordinary request of the highest zone meets it.
 
-    mm/page_alloc.c:__zone_watermark_ok() adds lowmem_reserve to whatever watermark it compares with; the
-    boost (include/linux/mmzone.h:wmark_pages()) is added to min, low and high for a time.
+    mm/page_alloc.c:__zone_watermark_ok() adds lowmem_reserve to whatever watermark it compares with; floor
+    holds it already, and min, low and high hold the boost.
     """
     below = zone.lowmem_reserve
-    raised = [
-        (word, getattr(zone, word), below + getattr(zone, word) + zone.boost)
-        for word in ("min", "low", "high")
-    ]
-    marks = [("floor", zone.floor, below + zone.floor), *raised]
-    if zone.lowmem_reserve:
-        marks.insert(0, ("lowmem_reserve", zone.lowmem_reserve, below))
-    return tuple((word, word, pages, min(place, zone.managed)) for word, pages, place in marks)
+    if below:
+        yield "lowmem_reserve", below, min(below, zone.managed)
+    if zone.floor:
+        yield "floor", zone.floor, zone.floor
+    for word, pages in (("min", zone.min), ("low", zone.low), ("high", zone.high)):
+        yield word, pages, min(below + pages, zone.managed)
 
 
 def _zone_gauge(zone: ZoneLevels, at: int) -> Gauge:
@@ -77,8 +76,8 @@ def _zone_gauge(zone: ZoneLevels, at: int) -> Gauge:
         free=zone.free,
         exclusive=zone.exclusive,
         levels=tuple(
-            Level(word=word, pages=pages, at=place, pointer=f"{pointer}/{field}")
-            for word, field, pages, place in _marks(zone)
+            Level(word=word, pages=pages, at=place, pointer=f"{pointer}/{word}")
+            for word, pages, place in _marks(zone)
         ),
         pointer=pointer,
     )
@@ -88,7 +87,7 @@ def _all_zones(zones: Sequence[ZoneLevels], reserve: Reserve) -> Gauge:
     """Ordinary requests fall from zone to zone, so they stop at the sum of the zones' marks."""
     sums: dict[str, int] = {}
     for zone in zones:
-        for word, _, _, place in _marks(zone):
+        for word, _, place in _marks(zone):
             if word != "lowmem_reserve":
                 sums[word] = sums.get(word, 0) + place
     one = len(zones) == 1

@@ -236,9 +236,9 @@ def _reserve(result: CheckResult, limits: Limits) -> Named:
     gauges = [gauge_svg(one) for one in zone_gauges(reserve)[: limits.others]]
     about = (
         "Each tank is the bottom of a zone. Ordinary requests stop at min, those of drivers and protocols at "
-        "the floor (3/8 of min); lowmem_reserve of a lower zone comes on top. The hatched part is what only "
-        "block IO can take. Beside all zones together stands what it needs: what reaches above the hatched "
-        "part is kept by nobody."
+        "the floor (3/8 of min); both must leave lowmem_reserve of a lower zone alone as well. The hatched "
+        "part is what only block IO can take now. Beside all zones together stands what it needs: what "
+        "reaches above the hatched part is kept by nobody."
     )
     return _named(
         "reserve",
@@ -317,8 +317,9 @@ def _rows(result: CheckResult, limits: Limits) -> Child:
             row.pages, pages_words(row.pages, reserve.page_bytes), f"/reserve/rows/{places[id(row)]}/pages"
         )
         why = row.why if row.measured else f"{row.why} (not read: the documented maximum)"
-        rows.append((join((swatch, row.holder)), pages, kinds.get(row.kind, row.kind), row.subject, why))
-    heads = ("holder", "most it takes", "counts as", "of", "why")
+        of = tag("span", row.subject, class_="more") if row.subject else None
+        rows.append((join((swatch, row.holder, of)), pages, kinds.get(row.kind, row.kind), why))
+    heads = ("holder", "most it takes", "counts as", "why")
     line = "; the line on the bar is where the part that only block IO can take ends"
     caption = f"The sum, row by row{'' if reserve.exclusive_pages is None else line}"
     return join(
@@ -343,7 +344,7 @@ def _inequalities(result: CheckResult) -> Child:
         )
         for at, one in enumerate(result.reserve.conditions)
     ]
-    heads = ("condition", "there are", "it takes", "so it")
+    heads = ("condition", "this takes", "there are", "so it")
     return (
         table("The two ways in which the reserve can be enough", heads, rows, numbers=(1, 2))
         if rows

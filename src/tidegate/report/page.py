@@ -87,7 +87,7 @@ caption { text-align: left; color: var(--quiet); font-size: .88rem; padding-bott
 th, td { text-align: left; vertical-align: top; padding: .38rem .9rem .38rem 0;
   border-bottom: 1px solid var(--line) }
 th { font-weight: 600 }
-th[scope=row] { min-width: 10rem }
+th[scope=row] { min-width: 14rem }
 .plan th[scope=row] { min-width: 18rem; font-weight: 400 }
 .plan th code { font-weight: 600 }
 td { min-width: 5rem }
@@ -101,7 +101,7 @@ details details { background: var(--page) }
 summary:focus-visible, a:focus-visible { outline: 2px solid var(--link); outline-offset: 2px }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em }
 .swatch.open { background: repeating-linear-gradient(135deg, var(--bad) 0 2px, transparent 2px 4px) }
-.more { display: block; font-size: .92em; color: var(--quiet) }
+.more { display: block; font-size: .92em; font-weight: 400; color: var(--quiet) }
 footer { color: var(--quiet); font-size: .85rem; padding-top: 1.6rem; padding-bottom: 2rem }
 svg { display: block; max-width: 100% }
 svg text { font-family: inherit; font-size: 13px; fill: var(--text) }
