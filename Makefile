@@ -1,7 +1,7 @@
 # make run          set up .venv and judge a recorded host: what tidegate is for, in one command
 # make test         set up .venv and run every test that this machine can run
 # make system-deps  Debian packages that the tests with guests and referees need (as root)
-# make docs         generate the parts of docs/ that come from the code's own tables
+# make docs         write anew what is made from the code: pages of docs/, the text beside each recorded host
 # make lock         renew requirements/*.lock
 # make clean        remove what the others made
 #
@@ -28,6 +28,7 @@ system-deps:
 docs:
 	@tools/set-up test
 	@.venv/bin/python tools/make_docs.py
+	@.venv/bin/python -m tests.write_host_texts
 
 lock:
 	@tools/make-lock
