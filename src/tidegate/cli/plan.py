@@ -39,7 +39,7 @@ EXAMPLES = (
     ("a recorded host, every bound and undo", "tidegate plan --host web7.tar.xz --all"),
     ("as a file that is read at boot", "tidegate plan --as sysctl -o /etc/sysctl.d/90-tidegate.conf"),
     (
-        "as a script, tried out and taken back",
+        "as a script with its undo",
         "tidegate plan --as script -o plan.sh; sh plan.sh; sh plan.sh undo",
     ),
 )
@@ -143,6 +143,11 @@ def _print(plan: Plan, output: str, args: argparse.Namespace) -> None:
     if args.output is None:
         sys.stdout.write(text)
         return
+    import logging
+
     from tidegate.host.archive import write_atomically
+    from tidegate.report.plan_text import headline
 
     write_atomically(Path(args.output), text.encode(errors="backslashreplace"))
+    level = logging.INFO if exit_of(plan) is Exit.OK else logging.WARNING
+    logging.getLogger("tidegate").log(level, "%s: %s", args.output, headline(plan))

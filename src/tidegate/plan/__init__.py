@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from tidegate import setting_ids as ids
 from tidegate.findings.accepted import Acceptance
@@ -76,12 +77,12 @@ def solve(
     max_share_percent: float = MAX_SHARE_PERCENT,
     format: str = ALL,
     accepted: Sequence[Acceptance] = (),
-    today: str | None = None,
+    today: date | None = None,
 ) -> Plan:
     """The smallest settings that prevent what can be prevented, with what would hold after them.
 
     `max_share_percent`: the most of RAM that vm.min_free_kbytes is raised to. `format`: only settings that
-    this format can put in force. `today` (ISO date) decides which acceptances have expired.
+    this format can put in force. `today` decides which acceptances have expired.
     """
     assert format in FORMATS, format
     before = judged(host)

@@ -37,11 +37,10 @@ def plan_of(
     format: str,
     max_share_percent: float,
     accepted: Sequence[Acceptance],
-    today: str | None,
+    today: date | None,
 ) -> Plan:
     """Everything there is to say of these settings on this host."""
-    day = date.fromisoformat((today or before.host.taken)[:10]) if accepted else date.min
-    found = accept(after.findings, accepted, today=day)
+    found = accept(after.findings, accepted, today=today or _taken_on(before.host))
     total = after.reserve
     rests_on = next((one.id for one in total.conditions if one.holds), "") if before.host.users else ""
     largest = bounds.dominant(total.rows, "need", "others", "pin")
@@ -67,6 +66,14 @@ def plan_of(
         share_percent=_share(after.host),
         dominant=largest.holder if largest else "",
     )
+
+
+def _taken_on(host: Host) -> date:
+    """The day the host was read; today where it does not say."""
+    try:
+        return date.fromisoformat(host.taken[:10])
+    except ValueError:
+        return date.today()
 
 
 def with_cures(
