@@ -77,8 +77,10 @@ def test_a_file_is_written_whole(
     format: str, swapping: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "out"
-    code = main(["plan", "--host", swapping, "--as", format, "-o", str(target)])
-    assert said(capsys) == ""
+    code = main(["-v", "plan", "--host", swapping, "--as", format, "-o", str(target)])
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"{target}: " in told.err
     main(["plan", "--host", swapping, "--as", format])
     assert target.read_text() == said(capsys)
     assert code in {0, 1, 3}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 
 from tidegate import setting_ids as ids
 from tidegate.findings.accepted import Acceptance, accept
@@ -73,7 +73,7 @@ def _taken_on(host: Host) -> date:
     try:
         return date.fromisoformat(host.taken[:10])
     except ValueError:
-        return date.today()
+        return datetime.now(tz=UTC).date()
 
 
 def with_cures(
