@@ -299,9 +299,11 @@ def rows_of(
         rows += connection_rows(connection, *_path(rings, connection.user), page)
     for ring in rings:
         xdp = ring.xdp or (drop and bool(ring.users))
-        counts = ring.users or (ring.driver is not None and ring.driver.refill is not Refill.NEVER)
-        if counts:
-            rows.append(ring_row(ring, key_on=key_on, xdp=xdp, page_bytes=page))
+        if not ring.users and ring.driver is not None and ring.driver.refill is Refill.NEVER:
+            continue  # neither needed nor able to reach the reserve
+        row = ring_row(ring, key_on=key_on, xdp=xdp, page_bytes=page)
+        if ring.users or row.pages != 0:
+            rows.append(row)
     if connections:
         rows += stack_rows(machine, page)
     rows += [
