@@ -1,4 +1,4 @@
-"""Writes hosts/NAME.txt anew, what `check` prints for each record: `python -m tests.write_host_texts`, then read the diff."""
+"""Writes hosts/NAME.txt anew, as `check` prints it: `python -m tests.write_host_texts`, then read the diff."""
 
 from __future__ import annotations
 

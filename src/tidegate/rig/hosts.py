@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tidegate.errors import Exit, TidegateError, Unsupported, worst_exit
+from tidegate.errors import Exit, Lacking, TidegateError, Unsupported, worst_exit
 from tidegate.rig import guest, scenario
 
 # The archive's size is held small: it is kept in the tree.
@@ -23,8 +23,11 @@ SCRIPT = f"python3 -m tidegate record /out/{RECORD}\n"
 
 
 def hosts_directory() -> Path:
-    """`hosts/` of the source tree that this module runs from."""
-    return Path(__file__).resolve().parents[3] / "hosts"
+    """`hosts/` of the source tree that this module runs from; Lacking in an installed package."""
+    folder = Path(__file__).resolve().parents[3] / "hosts"
+    if not folder.is_dir():
+        raise Lacking(f"{folder}: found no such folder, expected to run from tidegate's source tree")
+    return folder
 
 
 def names(folder: Path) -> list[str]:
@@ -62,7 +65,11 @@ def _say(line: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Makes the hosts that are named; the exit code is the worst of all."""
-    folder = hosts_directory()
+    try:
+        folder = hosts_directory()
+    except Lacking as trouble:
+        _say(str(trouble))
+        return trouble.exit
     parser = argparse.ArgumentParser(prog="python -m tidegate.rig.hosts", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="a scenario of hosts/, without .toml")
     parser.add_argument("--list", action="store_true", help="name the scenarios and what each is")
