@@ -82,7 +82,13 @@ def open_record(path: Path) -> Record:
                 return _from_files(name, _folder_files(path))
             if sos.looks_like_folder(path):
                 return sos.from_folder(path)
-            raise BadInput(name, "", f"a directory without {MANIFEST}", "a record or an sos report")
+            if (path / "proc").is_dir() and (path / "sys").is_dir():
+                from tidegate.host.live import read_tree
+
+                return read_tree(path)
+            raise BadInput(
+                name, "", f"a directory without {MANIFEST}", "a record, an sos report or a sysroot"
+            )
         if not path.exists():
             raise BadInput(name, "", "no such file", "a record (directory or .tar.xz) or an sos report")
         if not stat.S_ISREG(path.stat().st_mode):

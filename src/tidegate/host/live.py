@@ -1,6 +1,7 @@
 """The running host, read into a record in memory. Reads only; what it may not read is kept as denied.
 
-`root` reads another tree of the same shape (a sysroot, as lsblk --sysroot does) without asking netlink.
+A tree of the same shape somewhere else (a sysroot, as lsblk --sysroot reads one) is read in the same way, without
+netlink; what is missing from it is not held.
 """
 
 from __future__ import annotations
@@ -21,27 +22,40 @@ Progress = Callable[[str], None]
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
 
-def read_live(*, root: str = "/", progress: Progress = lambda _: None) -> Record:
+def read_live(*, progress: Progress = lambda _: None) -> Record:
     """This host as a record. `progress` is told what is being read."""
-    walk = Walk(Disk(root))
+    walk = _walked("", progress)
+    progress("netlink")
+    from tidegate.host import netlink
+
+    for member in netlink.read_netlink(walk.members):
+        walk.members[member.path] = member
+    return _record(walk, "live", complete=True)
+
+
+def read_tree(root: Path) -> Record:
+    """The copy of a host's /proc and /sys below a directory."""
+    return _record(_walked(str(root).rstrip("/"), lambda _: None), str(root), complete=False)
+
+
+def _walked(root: str, progress: Progress) -> Walk:
+    walk = Walk(Disk(root), lists_absence=not root)
     for why in walk.look_for_all():
         progress(why)
     progress("processes")
-    _processes(walk, root.rstrip("/"))
-    _named_devices(walk, root.rstrip("/"))
-    if root == "/":
-        progress("netlink")
-        from tidegate.host import netlink
+    _processes(walk, root)
+    _named_devices(walk, root)
+    return walk
 
-        for member in netlink.read_netlink(walk.members):
-            walk.members[member.path] = member
+
+def _record(walk: Walk, source: str, *, complete: bool) -> Record:
     return Record(
         members=walk.members,
         kernel=_kernel(walk),
         machine=platform.machine(),
         taken=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        source="live" if root == "/" else root,
-        complete=True,
+        source=source,
+        complete=complete,
         tool=f"tidegate {__version__}",
         page_bytes=os.sysconf("SC_PAGE_SIZE"),
         patterns=tuple(sorted(walk.patterns)),
