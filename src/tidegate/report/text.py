@@ -33,6 +33,7 @@ from tidegate.report.words import (
     count_by_severity,
     counted,
     cure_words,
+    evidence_words,
     kernel_words,
     largest_first,
     pages_words,
@@ -187,8 +188,7 @@ def _finding(one: Finding, screen: Screen) -> Iterator[str]:
 
 def _evidence(found: Iterable[Evidence], screen: Screen, indent: int) -> Iterator[str]:
     for one in found:
-        meaning = f" ({one.meaning})" if one.meaning and screen.all else ""
-        for text in line(printable(f"{one.source}: {one.value}{meaning}"), screen, indent):
+        for text in line(evidence_words(one), screen, indent):
             yield paint(text, "quiet", screen)
 
 
