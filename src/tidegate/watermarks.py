@@ -125,7 +125,9 @@ def counts_unreclaimable_zones(kernel: Version | None) -> bool | None:
     if kernel[:2] >= (6, 13):
         return True
     since = _FREE_PAGES_COUNT.get(kernel[:2])
-    return kernel[2] >= since if since is not None else None
+    if since is None or kernel[2] == 0:  # 6.1.0-50-amd64 is Debian's name for any 6.1.x
+        return None
+    return kernel[2] >= since
 
 
 def _counted(zone: Zone, kernel: Version | None) -> bool | None:

@@ -81,6 +81,15 @@ def test_connections_that_were_not_seen_count_too() -> None:
     assert (reserve_of(with_user(connections=4)).need_pages or 0) > (reserve_of(HOST).need_pages or 0)
 
 
+def test_several_connections_to_one_server_have_names_of_their_own() -> None:
+    host = with_user(sockets=(SOCKET, replace(SOCKET, inode=99, local_port=40001)), connections=2)
+    assert [one.label for one in connections_of(host)] == [
+        "10.0.2.2:10809 from port 40000",
+        "10.0.2.2:10809 from port 40001",
+    ]
+    assert connections_of(HOST)[0].label == "10.0.2.2:10809"
+
+
 def test_a_shared_connection_counts_once() -> None:
     second = replace(SWAP, name="disk /dev/sdb")
     assert len(connections_of(replace(HOST, users=(SWAP, second)))) == 1

@@ -97,6 +97,16 @@ def _connection(host: Host, user: BlockUser, socket: Socket | None, label: str) 
     )
 
 
+def _label(user: BlockUser, socket: Socket) -> str:
+    """The server's end; with the own port where a user has several connections to it."""
+    if not socket.remote:
+        return f"socket {socket.inode}"
+    peers = [(other.remote, other.remote_port) for other in user.sockets]
+    peer = f"{socket.remote}:{socket.remote_port}"
+    several = peers.count((socket.remote, socket.remote_port)) > 1
+    return f"{peer} from port {socket.local_port}" if several else peer
+
+
 def connections_of(host: Host) -> tuple[reserve.Connection, ...]:
     """Every connection of every block user once; those that should be there and were not seen too."""
     made: list[reserve.Connection] = []
@@ -109,8 +119,7 @@ def connections_of(host: Host) -> tuple[reserve.Connection, ...]:
             if key in seen:
                 continue  # several disks of one session, several mounts of one server
             seen.add(key)
-            peer = f"{socket.remote}:{socket.remote_port}" if socket.remote else f"socket {socket.inode}"
-            made.append(_connection(host, user, socket, peer))
+            made.append(_connection(host, user, socket, _label(user, socket)))
         expected = user.connections if user.connections is not None else max(len(user.sockets), 1)
         made += [
             _connection(host, user, None, f"{user.name}, connection {number + 1} (not seen)")
