@@ -75,3 +75,14 @@ def test_nfs_is_flagged_only_while_it_swaps() -> None:
     swapping = hosts.with_user(host=IGB, transport=Transport.NFS)
     mounted = replace(IGB, users=(hosts.MOUNT,))
     assert (state("D11", swapping), state("D11", mounted)) == (State.ABSENT, State.APPLIES)
+
+
+def test_a_ring_of_an_unknown_driver_may_drain_the_reserve() -> None:
+    for name in ("mystery", ""):
+        assert state("D5", hosts.with_nic(driver=name)) is State.UNKNOWN
+    assert state("D5", hosts.with_nic(driver="", kind="bridge")) is State.ABSENT
+
+
+def test_what_carries_a_user_must_be_known_before_it_is_called_unflagged() -> None:
+    unknown = hosts.with_user(transport=Transport.OTHER)
+    assert (state("D6", unknown), state("D12", unknown)) == (State.UNKNOWN, State.UNKNOWN)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.findings import hosts
+from tests.findings.cases import READY_CLIENT
 
 from tidegate.findings import judge
 from tidegate.findings.verdict import Decision, decide
@@ -58,11 +59,13 @@ def test_safe_lists_what_it_rests_on() -> None:
     said = decision(hosts.HOST, hosts.reserve(kept=True))
     assert said.verdict is Verdict.SAFE
     text = "\n".join(said.conditions)
-    assert "while the connections of swap /dev/nbd0 hold" in text
+    assert "while the connection of swap /dev/nbd0 holds, since only user space" in text
     assert "while the neighbour entry of 10.0.2.2 stays valid (D10)" in text
-    assert "stalls that end by themselves: tcp_mem can be used up by others (D13)" in text
+    assert "which end by themselves or by an OOM kill: tcp_mem can be used up by others (D13)" in text
     assert "as long as high - 3/8 min exceeds pins" in text
     assert len(said.conditions) == len(set(said.conditions))
+    ready = decision(replace(hosts.HOST, daemons=(READY_CLIENT,)), hosts.reserve(kept=True))
+    assert ready.conditions[0] == "while the connections of swap /dev/nbd0 hold"
 
 
 def test_a_documented_maximum_is_a_condition() -> None:
@@ -96,3 +99,10 @@ def test_the_order_is_severity_then_number() -> None:
     severities = [one.severity.value for one in found]
     order = ["deadlock", "fault", "stall", "loss", "note"]
     assert severities == sorted(severities, key=order.index)
+
+
+def test_the_firmest_ground_speaks_first() -> None:
+    host = hosts.with_nic(driver="e1000e")
+    said = decision(host, hosts.reserve(need=900))
+    assert "block IO may withdraw more than only block IO can take" in said.reason
+    assert said.reason.endswith("(D15; also D3).")

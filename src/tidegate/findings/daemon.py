@@ -247,7 +247,7 @@ def _d14(host: Host, _reserve: Reserve) -> Judgement:
 def _d14_of(user: BlockUser) -> Judgement:
     severity = Severity.DEADLOCK if user.writable or swaps(user) else Severity.STALL
     local = any(route.local for route in user.routes) or user.server_local
-    evidence = (*user_evidence(user), *((user.server_evidence,) if user.server_evidence else ()))
+    evidence = (*((user.server_evidence,) if user.server_evidence else ()), *user_evidence(user))
     if local:
         mild = "; it is read only, so freeing memory does not wait for it"
         return applies(

@@ -14,13 +14,15 @@ from dataclasses import replace
 from tidegate.findings.rule import Judgement, absent
 from tidegate.host.facts import BlockUser, Host, UserKind
 from tidegate.host.load import flagged
-from tidegate.result import Cure, Evidence, Reserve, Severity, State, Topic
+from tidegate.result import Cure, Evidence, Finding, Reserve, Severity, Shown, State, Topic
 from tidegate.setting_ids import MIN_FREE
 
 NO_SWAP = "no swap rides on it, so the OOM killer can still free anonymous memory: a stall, not a deadlock"
 NO_USERS = "no swap, disk or file system of this host rides on the network"
 
 _SEVERITIES = tuple(Severity)  # worst first
+# What was run or met by others is told before what was only read.
+_FIRMNESS = (Shown.RUN, Shown.REPORT, Shown.SOURCE, Shown.INFERRED)
 _EVIDENCE_MAX = 12
 
 
@@ -44,6 +46,11 @@ def on_the_wire(user: BlockUser) -> bool:
     if user.routes:
         return any(not route.local for route in user.routes)
     return user.server_local is not True
+
+
+def firmness(finding: Finding) -> int:
+    """0 for a finding on the firmest ground."""
+    return _FIRMNESS.index(finding.shown)
 
 
 def memalloc_key(host: Host) -> bool:

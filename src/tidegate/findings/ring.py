@@ -202,8 +202,13 @@ def _d5(host: Host, reserve: Reserve) -> Judgement:
     exclusive = reserve.exclusive_pages
     doubts: list[Judgement] = []
     for nic in host.links:
-        row = driver_of(host, nic) if nic.driver and nic.up is not False else None
-        if row is None or row.ring_permanent or not refills_from_reserve(row, key=key):
+        if nic.kind or nic.name == "lo" or nic.up is False:
+            continue
+        row = driver_of(host, nic)
+        if row is None:
+            doubts.append(unknown(f"the driver of {nic.name} is not in the table", nic_evidence(nic)))
+            continue
+        if row.ring_permanent or not refills_from_reserve(row, key=key):
             continue
         if row.refill is Refill.INHERITED:
             continue
@@ -243,7 +248,7 @@ D5 = Rule(
         "block users it is loss only. Whether the sum still fits is D15."
     ),
     shown=Shown.INFERRED,
-    needs=frozenset({Topic.NETWORK, Topic.MEMORY}),
+    needs=frozenset({Topic.USERS, Topic.NETWORK, Topic.MEMORY}),
     judge=_d5,
     cure=Cure(settings=(MIN_FREE,)),
     mechanism=(

@@ -55,6 +55,8 @@ def socket_evidence(user: BlockUser, socket: Socket) -> Evidence:
 
 def _d6(host: Host, reserve: Reserve) -> Judgement:
     def of_user(user: BlockUser) -> Judgement:
+        if user.transport is Transport.OTHER:
+            return unknown(f"what carries {user.name} is not known", severity=Severity.STALL)
         if not flagged(user):
             return absent(f"the sockets of {user.name} are not flagged: no reserve page waits in them")
         need, exclusive = reserve.need_pages, reserve.exclusive_pages
@@ -172,6 +174,8 @@ D11 = Rule(
 
 def _d12(host: Host, _reserve: Reserve) -> Judgement:
     def of_user(user: BlockUser) -> Judgement:
+        if user.transport is Transport.OTHER:
+            return unknown(f"what carries {user.name} is not known", severity=Severity.STALL)
         if not flagged(user):
             return absent(f"{user.name} is not carried by flagged sockets")
         makers = [one for one in host.daemons if user.name in one.users and one.role != "server"]

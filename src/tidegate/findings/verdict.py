@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tidegate.findings import RULES
-from tidegate.findings.exposure import NO_USERS
+from tidegate.findings.exposure import NO_USERS, firmness
 from tidegate.findings.host import unbounded_rows
 from tidegate.host.facts import Host, Transport
 from tidegate.host.load import flagged
@@ -33,7 +33,7 @@ def decide(host: Host, reserve: Reserve, found: Iterable[Finding]) -> Decision:
     """The verdict on a host from its findings and its sum."""
     found = tuple(found)
     deadlocks = [one for one in found if one.severity is Severity.DEADLOCK]
-    if hits := [one for one in deadlocks if one.state is State.APPLIES]:
+    if hits := sorted((one for one in deadlocks if one.state is State.APPLIES), key=firmness):
         return Decision(verdict=Verdict.AT_RISK, reason=_at_risk(hits))
     if doubt := _doubt(host, reserve, deadlocks):
         return Decision(verdict=Verdict.CANNOT_TELL, reason=doubt)
@@ -82,8 +82,10 @@ def _conditions(host: Host, reserve: Reserve, found: tuple[Finding, ...]) -> tup
     """What SAFE rests on: no other fault, the stalls that remain, and what the arithmetic assumed."""
     faults = [one for one in found if one.severity is Severity.FAULT and one.state is not State.ABSENT]
     stalls = [one for one in found if one.severity is Severity.STALL and one.state is State.APPLIES]
-    lines = [_while_connected(host), *map(_condition, faults)]
-    lines += [f"apart from stalls that end by themselves: {one.title} ({one.id})" for one in stalls]
+    lines = [_while_connected(host, faults), *map(_condition, faults)]
+    if stalls:
+        names = "; ".join(f"{one.title} ({one.id})" for one in stalls)
+        lines.append(f"apart from stalls, which end by themselves or by an OOM kill: {names}")
     lines += [
         f"as long as {one.text}" for one in reserve.conditions if one.id == "settings_alone" and one.holds
     ]
@@ -95,9 +97,14 @@ def _conditions(host: Host, reserve: Reserve, found: tuple[Finding, ...]) -> tup
     return tuple(dict.fromkeys((*filter(None, lines), *_unseen(host))))
 
 
-def _while_connected(host: Host) -> str:
+def _while_connected(host: Host, faults: list[Finding]) -> str:
     """Only sunrpc reconnects under PF_MEMALLOC (net/sunrpc/xprtsock.c:xs_tcp_setup_socket)."""
-    names = [user.name for user in host.users if not (user.transport is Transport.NFS and flagged(user))]
+    said = {name for one in faults if one.id == "D9-reconnect" for name in one.subjects}
+    names = [
+        user.name
+        for user in host.users
+        if user.name not in said and not (user.transport is Transport.NFS and flagged(user))
+    ]
     return f"while the connections of {', '.join(names)} hold" if names else ""
 
 

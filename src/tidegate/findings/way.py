@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from tidegate.findings import RULES
 from tidegate.findings.daemon import IO_FLUSHER_FLAGS, all_flush
+from tidegate.findings.exposure import firmness
 from tidegate.findings.nic import driver_name
 from tidegate.host.facts import BlockUser, Host, Link, nics_of, sysctl_int, sysctl_ints
-from tidegate.result import Finding, Reserve, Row, Severity, Shown, State, Step, Way, ZoneLevels
+from tidegate.result import Finding, Reserve, Row, Severity, State, Step, Way, ZoneLevels
 from tidegate.setting_ids import (
     CAP,
     EARLY_DROP,
@@ -31,7 +32,6 @@ from tidegate.setting_ids import (
 )
 from tidegate.units import KIB, human_bytes, human_pages
 
-_SHOWN = tuple(Shown)  # what was run speaks before what was read
 _PLACES = {rule.id: index for index, rule in enumerate(RULES)}
 
 
@@ -72,7 +72,7 @@ def shortest_way(host: Host, reserve: Reserve, found: Iterable[Finding]) -> Way 
     if not ways:
         return None
     finding, steps = min(
-        ways, key=lambda way: (_SHOWN.index(way[0].shown), len(way[1]), _PLACES.get(way[0].id, len(_PLACES)))
+        ways, key=lambda way: (firmness(way[0]), len(way[1]), _PLACES.get(way[0].id, len(_PLACES)))
     )
     return Way(source="rule", finding=finding.id, steps=steps)
 
