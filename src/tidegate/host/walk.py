@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from tidegate.host import wanted
-from tidegate.host.archive import MEMBER_BYTES_MAX
+from tidegate.host import secrets, wanted
+from tidegate.host.archive import MEMBER_BYTES_MAX, MEMBERS_MAX, TOTAL_BYTES_MAX
 from tidegate.host.record import Member, Status
 
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ENODEV, errno.ENXIO}
 REFUSED = frozenset({errno.EACCES, errno.EPERM})
 _BLOCK_BYTES = 1 << 16
+_ROOM = 100  # members left for netlink and for what says that there were too many
 
 
 class Files(Protocol):
@@ -76,25 +77,33 @@ class Walk:
         self.members: dict[str, Member] = {}
         self.patterns: set[str] = set()
         self._names: dict[str, list[str]] = {}
+        self._size = 0
 
     def look_for_all(self) -> Iterator[str]:
         """Everything in `wanted`; says before each part what it is for."""
         for one in wanted.ALL:
             yield one.why
-            for name in one.names:
-                self.look_for(f"{one.folder}/{name}".removeprefix("./"))
-        for path, keep in wanted.FILTERED:
-            self._look_for_filtered(path, keep)
+            self.look_for_each(one)
+        for part in wanted.IN_PART:
+            self._look_for_part(part)
         self._command_line()
+
+    def look_for_each(self, one: wanted.Wanted) -> None:
+        """The files of one line of `wanted`."""
+        for name in one.names:
+            self.look_for(f"{one.folder}/{name}".removeprefix("./"))
 
     def look_for(self, pattern: str) -> None:
         """A path, or all that fit a pattern."""
+        for path in self.expand(pattern):
+            self.take(path, listed="*" not in pattern)
+
+    def expand(self, pattern: str) -> Iterator[str]:
+        """The paths that fit a pattern, which from now on counts as looked for; those without `*` as they are."""
         if "*" not in pattern:
-            self.take(pattern)
-            return
+            return iter((pattern,))
         self.patterns.add(pattern)
-        for path in self._expand("", pattern.split("/")):
-            self.take(path, listed=False)
+        return self._expand("", pattern.split("/"))
 
     def _expand(self, folder: str, parts: list[str]) -> Iterator[str]:
         """Paths that fit, `*` standing for one component; the last may be missing."""
@@ -137,29 +146,40 @@ class Walk:
         if data is not None or target:
             self.put(path, Status.FOUND, data=data or b"", target=target)
 
-    def _look_for_filtered(self, path: str, keep: tuple[str, ...]) -> None:
-        """A file of which only lines with these beginnings are kept."""
-        self.take(path)
-        if self._is_file(path):
-            kept = [line for line in self.text(path).splitlines() if line.startswith(keep)]
-            data = "".join(line + "\n" for line in kept).encode()
-            self.put(path, Status.FOUND, "in part", data=data)
+    def _look_for_part(self, part: wanted.InPart) -> None:
+        """A file of which only some lines are kept; with nothing to keep, it is as good as empty."""
+        for path in self.expand(part.path):
+            self.take(path, listed="*" not in part.path)
+            if self.is_file(path):
+                self.put(
+                    path, Status.FOUND, "in part", data=secrets.lines_of(self.text(path), part.keys).encode()
+                )
 
     def _command_line(self) -> None:
         """The words of the kernel's command line that matter, and no other."""
-        path = "proc/cmdline"
+        path = wanted.COMMAND_LINE
         self.take(path)
-        if self._is_file(path):
+        if self.is_file(path):
             words = self.text(path).split()
             kept = [word for word in words if word.split("=", 1)[0] in wanted.CMDLINE_WORDS]
             self.put(path, Status.FOUND, "in part", data=(" ".join(kept) + "\n").encode())
 
-    def _is_file(self, path: str) -> bool:
+    def is_file(self, path: str) -> bool:
+        """Whether a path was taken and is a file's text."""
         member = self.members.get(path)
         return member is not None and member.status is Status.FOUND and not member.target
 
     def put(self, path: str, state: Status, detail: str = "", *, data: bytes = b"", target: str = "") -> None:
-        """Keeps what became of a path."""
+        """Keeps what became of a path, without the secrets in it and within what a record can hold."""
+        data = secrets.without_secrets(path, data)
+        before = self.members.get(path)
+        self._size += len(data) - (len(before.data) if before else 0)
+        if before is None and len(self.members) >= MEMBERS_MAX - _ROOM:
+            # One line for the whole tree: of what has no line of its own nothing is known.
+            path = path.split("/", maxsplit=1)[0]
+            state, data, target, detail = Status.DAMAGED, b"", "", f"more than {MEMBERS_MAX:,} paths"
+        elif self._size > TOTAL_BYTES_MAX:
+            state, data, detail = Status.DAMAGED, b"", f"more than {TOTAL_BYTES_MAX:,} bytes in all"
         self.members[path] = Member(path=path, status=state, data=data, target=target, detail=detail)
 
     def text(self, path: str) -> str:
