@@ -12,8 +12,11 @@ from tests.plan import stock
 
 from tidegate import setting_ids as ids
 from tidegate.findings.accepted import Acceptance
-from tidegate.host.facts import Host, Queue, RxRing, Transport, sysctl_ints
+from tidegate.host.archive import open_record
+from tidegate.host.bundled import bundled_names, bundled_record
+from tidegate.host.facts import Host, Queue, RxRing, Transport, UserKind, sysctl_ints
 from tidegate.host.load import reserve_of
+from tidegate.host.read import read_host
 from tidegate.plan import ALL, FORMATS, bounds, solve, with_settings
 from tidegate.plan.bounds import GOALS, Goal
 from tidegate.plan.judged import judged
@@ -33,6 +36,8 @@ NAMED = {
     "unknown driver": stock.host(driver="nobody_knows_it"),
     "unread ring": stock.host(slots=None, queues=None),
 }
+
+RECORDED = bundled_names()
 
 HOSTS = st.builds(
     stock.host,
@@ -103,6 +108,13 @@ def check_bounds(host: Host, then: Host, plan: Plan, share: float) -> None:
 @pytest.mark.parametrize("name", sorted(NAMED))
 def test_a_plan_keeps_its_promises(name: str, format: str) -> None:
     host = NAMED[name]
+    check_plan(host, solve(host, format=format), 5.0)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_plan_keeps_its_promises_on_recorded_hosts(name: str, format: str) -> None:
+    host = read_host(open_record(bundled_record(name)))
     check_plan(host, solve(host, format=format), 5.0)
 
 
@@ -215,6 +227,18 @@ def test_what_would_be_needed_beyond_the_share_is_given() -> None:
     plan = solve(stock.host(), max_share_percent=1)
     assert plan.fits is False
     assert any("--max-share is 1 %" in line for line in plan.change)
+
+
+def test_a_safe_host_is_not_asked_for_memory_that_cures_nothing() -> None:
+    mount = replace(
+        stock.host(driver="pcnet32").users[0], swaps=False, kind=UserKind.MOUNT, name="mount /srv"
+    )
+    host = replace(stock.host(driver="pcnet32"), users=(mount,))
+    plan = solve(host)
+    assert plan.before is Verdict.SAFE
+    ended = {name for one in plan.settings for name in one.cures}
+    assert all(one.cures for one in plan.settings), [one.id for one in plan.settings if not one.cures]
+    assert ended
 
 
 def test_nothing_over_the_network_needs_no_plan() -> None:

@@ -19,7 +19,7 @@ from tidegate.plan import bounds, outcome, settings
 from tidegate.plan.bounds import GOALS, Goal
 from tidegate.plan.in_force import socket_key, with_settings
 from tidegate.plan.judged import Judged, judged
-from tidegate.result import Plan, Setting, State
+from tidegate.result import Plan, Setting, State, Verdict
 
 MAX_SHARE_PERCENT = 5.0
 ALL = "all"  # every setting, whatever way there is to put it in force
@@ -243,11 +243,10 @@ def _outer(task: _Task, host: Host) -> tuple[Setting, ...]:
 
 def _pruned(task: _Task, made: tuple[Setting, ...]) -> tuple[Setting, ...]:
     """Without the settings that neither end a finding nor make an inequality hold."""
-    host = task.before.host
-    best = _score(host, made) if made else ()
+    best = _score(task, made) if made else ()
     for group in _groups(made):
         rest = tuple(one for one in made if one not in group)
-        if _score(host, rest) == best:
+        if _score(task, rest) == best:
             made = rest
     return made
 
@@ -258,11 +257,13 @@ def _groups(made: tuple[Setting, ...]) -> list[tuple[Setting, ...]]:
     return [tuple(one for one in made if ids.family_of(one.id) == family) for family in families]
 
 
-def _score(host: Host, made: tuple[Setting, ...]) -> tuple[object, ...]:
+def _score(task: _Task, made: tuple[Setting, ...]) -> tuple[object, ...]:
     """What must not change when a setting is left out."""
-    then = with_settings(host, made)
+    then = with_settings(task.before.host, made)
     found = judged(then)
     states = tuple((one.id, one.state, one.severity) for one in found.findings)
+    if task.before.decision.verdict is Verdict.SAFE:
+        return (states, found.decision.verdict)  # nothing rests on an inequality here
     held = tuple(one.holds for one in found.reserve.conditions)
     # Where nothing holds, every page by which a setting brings it nearer counts.
     sides = (

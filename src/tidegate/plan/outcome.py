@@ -22,6 +22,7 @@ from tidegate.result import (
     Setting,
     Severity,
     State,
+    Verdict,
 )
 from tidegate.units import human_pages
 
@@ -57,7 +58,7 @@ def plan_of(
         conditions_before=before.reserve.conditions if before.host.users else (),
         conditions_after=total.conditions if before.host.users else (),
         cured=_cured(before.findings, after.findings),
-        remains=_remains(after.host, found, rests_on),
+        remains=_remains(after.host, found, rests_on, after.decision.verdict, chosen),
         change=() if fits else _change(after, max_share_percent),
         cannot_hold=_cannot_hold(chosen, whole, format),
         accepted=tuple(one for one in found if one.accepted and one.state is not State.ABSENT),
@@ -127,11 +128,13 @@ def _share(host: Host) -> float | None:
     return round(100 * host.memory.min_free_kib / ram, 2)
 
 
-def _remains(host: Host, found: tuple[Finding, ...], rests_on: str) -> tuple[str, ...]:
+def _remains(
+    host: Host, found: tuple[Finding, ...], rests_on: str, verdict: Verdict, chosen: tuple[Setting, ...]
+) -> tuple[str, ...]:
     """What no setting of the plan cures, worst first, and what to do instead."""
     lines = []
     open_ = [one for one in found if one.state is not State.ABSENT]
-    if rests_on == "with_drop":
+    if rests_on == "with_drop" and verdict is not Verdict.SAFE:
         nics = sorted({nic.name for user in host.users for nic in nics_of(host, user)})
         lines.append(
             "the settings hold only with an early drop at ingress"
@@ -145,6 +148,8 @@ def _remains(host: Host, found: tuple[Finding, ...], rests_on: str) -> tuple[str
             continue
         if one.state is State.APPLIES:
             text = f"{one.title}; instead: {one.cure.instead or _not_here(one)}"
+            if one.id == "D13" and any(setting.id == ids.TCP_MEM for setting in chosen):
+                text += "; the smaller tcp_mem of this plan makes it come sooner"
         else:
             text = f"cannot be told: {one.why}"
         lines.append(f"{one.id} ({one.severity.value}): {text}{_accepted(one)}")

@@ -27,6 +27,8 @@ DEVICE_FILES = ("script", "tuned")
 CAPS = (128 * KIB, 64 * KIB)
 CAP_BYTES = CAPS[0]
 RESERVE_MEM_SINCE = (5, 16, 0)  # 2bb2f5fb21b0, "net: add new socket option SO_RESERVE_MEM"
+# A program connects, then hands the socket to the kernel; the others' sockets the kernel makes itself.
+HANDED_OVER = frozenset({Transport.NBD, Transport.ISCSI})
 QUEUE_REQUESTS = 16
 QUEUE_SECTORS_KIB = 128  # a swap-out is 4 to 128 KiB (a plug's merge)
 STEPS_MAX = 8
@@ -289,14 +291,16 @@ def _cap_first(user: BlockUser) -> str:
         )
     if user.transport is Transport.DRBD:
         return "sndbuf-size and rcvbuf-size in the resource's net section, before connecting"
+    if user.transport not in HANDED_OVER:
+        return "from a BPF iterator over TCP sockets: the kernel itself makes these"
     return "by the program that connects, before the hand-over, or from a BPF iterator over TCP sockets"
 
 
 def reserve_mem(host: Host, user: BlockUser) -> Setting | None:
     """SO_RESERVE_MEM: a share of tcp_mem of its own for a block connection."""
     inet = [socket for socket in user.sockets if socket.family != "unix"]
-    if host.kernel.version < RESERVE_MEM_SINCE or not inet:
-        return None
+    if host.kernel.version < RESERVE_MEM_SINCE or not inet or user.transport not in HANDED_OVER:
+        return None  # bpf_setsockopt() does not offer it
     whole = [
         (socket.sndbuf_bytes or 0) + (socket.rcvbuf_bytes or 0)
         for socket in inet

@@ -64,7 +64,7 @@ def headline(plan: Plan) -> str:
         return f"{head}; the sum does not fit within {plan.max_share_percent:g} % of RAM"
     if plan.fits is None:
         return f"{head}; whether the sum fits cannot be told"
-    if plan.rests_on == "with_drop":
+    if plan.rests_on == "with_drop" and plan.after is not Verdict.SAFE:
         return f"{head}; it holds only together with an early drop at ingress"
     return head
 
