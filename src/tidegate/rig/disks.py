@@ -94,9 +94,12 @@ def _bootstrap(debian: Debian, extra: Path, image: Path) -> None:
             )  # fmt: skip
         if bootstrap.returncode or packed.returncode:
             said.seek(0)
-            last = said.read().decode("utf-8", "replace").strip().splitlines()[-1:] or ["(nothing)"]
+            lines = said.read().decode("utf-8", "replace").strip().splitlines()
+            # sqfstar complains last, of a tar that ended early; why it did is mmdebstrap's first error.
+            told = [line for line in lines if line.startswith("E: ")] or lines[-1:] or ["(nothing)"]
             part.unlink(missing_ok=True)
-            raise Lacking(f"mmdebstrap {debian}: exit {bootstrap.returncode}: {last[0]}")
+            hint = "" if os.geteuid() == 0 else "; without root it needs uidmap and a range in /etc/subuid"
+            raise Lacking(f"mmdebstrap {debian}: exit {bootstrap.returncode}: {told[0][:160]}{hint}")
     part.rename(image)
 
 

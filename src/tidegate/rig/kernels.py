@@ -165,7 +165,7 @@ def _fetch(folder: Path, debian: Debian, flavour: Flavour) -> Kernel:
         (folder / part).mkdir(parents=True, exist_ok=True)
     (folder / "sources.list").write_text(source_line(debian, debian_mirror(), keyring()))
     options = client_options(folder, "root" if os.geteuid() == 0 else "")
-    call(["apt-get", *options, "update"], timeout_s=600)
+    call(["apt-get", *options, "-oAPT::Update::Error-Mode=any", "update"], timeout_s=600)
     meta = call(["apt-cache", *options, "show", "--no-all-versions", META_PACKAGE[flavour]], timeout_s=60)
     depends = next((line for line in meta.splitlines() if line.startswith("Depends:")), "")
     package = real_package(depends)
