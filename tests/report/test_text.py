@@ -130,6 +130,26 @@ def test_a_host_without_users_says_no_more_than_it_must() -> None:
     assert "reserve" not in text
 
 
+def test_connections_to_one_server_are_one_part_of_the_chain() -> None:
+    base = samples.at_risk()
+    user = base.users[0]
+    chain = (
+        *user.chain[:3],
+        replace(user.chain[2], name="10.0.2.15:50000 to 10.0.2.2:10809"),
+        *user.chain[3:],
+    )
+    text = check_text(replace(base, users=(replace(user, chain=chain),)), width=100)
+    assert "nbd0 -> socket 10.0.2.2:10809 (2) -> route 10.0.2.2 -> nic eth0" in text
+    assert "10.0.2.15:50000" in check_text(replace(base, users=(replace(user, chain=chain),)), all=True)
+
+
+def test_only_swap_makes_it_last_for_ever() -> None:
+    base = samples.at_risk()
+    assert "stands still for good" in re.sub(r"\s+", " ", check_text(base))
+    mount = replace(base, users=(replace(base.users[0], kind="mount"),))
+    assert "until a program is killed" in re.sub(r"\s+", " ", check_text(mount))
+
+
 def test_rows_are_worst_first() -> None:
     worse = replace(samples.at_risk(), reason="more", host=replace(samples.at_risk().host, name="a"))
     worse = replace(worse, reserve=replace(worse.reserve, need_pages=None))

@@ -13,7 +13,6 @@ from tidegate.report.words import (
     CONDITION_HOLDS,
     NOT_KNOWN,
     VERDICT_MEANS,
-    WHY_IT_LOCKS_UP,
     accepted_words,
     band_words,
     by_severity,
@@ -27,6 +26,7 @@ from tidegate.report.words import (
     pages_words,
     sentence,
     source_words,
+    why_it_locks_up,
     zone_words,
 )
 from tidegate.result import (
@@ -119,7 +119,7 @@ def _head(result: CheckResult, names: Sequence[str]) -> Child:
             f": {kernel_words(result)}, {source_words(result.host)}",
             class_="quiet",
         ),
-        tag("p", WHY_IT_LOCKS_UP) if result.users else None,
+        tag("p", why_it_locks_up(result.users)) if result.users else None,
         _tiles(result),
         nav if names else None,
     )

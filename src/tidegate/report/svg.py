@@ -7,12 +7,14 @@ work. Every drawing has a title and a description; what it shows stands in a tab
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tidegate.report.markup import Child, Markup, tag
 from tidegate.report.words import (
     UNBOUNDED,
     chain_words,
     evidence_words,
+    grouped,
     printable,
     short_name,
 )
@@ -52,9 +54,10 @@ def rect(x: float, y: float, width: float, height: float, class_: str, about: st
 
 def chain_svg(user: UserView, name: str) -> Markup:
     """Boxes from the user down to the NIC, then the wire, then the server; evidence as a box's title."""
-    boxes = [_box(link, at) for at, link in enumerate(user.chain)]
-    arrows = [_arrow(at) for at in range(len(user.chain) - 1)]
-    end = len(user.chain)
+    links = [link if number == 1 else _several(link, number) for link, number in grouped(user.chain)]
+    boxes = [_box(link, at) for at, link in enumerate(links)]
+    arrows = [_arrow(at) for at in range(len(links) - 1)]
+    end = len(links)
     servers = tuple(dict.fromkeys(one.remote for one in user.sockets))
     server = ChainLink(
         kind="server", name=servers[0] if servers else "address not read", detail=_others(servers)
@@ -74,6 +77,11 @@ def chain_svg(user: UserView, name: str) -> Markup:
 
 def _others(servers: Sequence[str]) -> str:
     return f"and {len(servers) - 1} more" if servers[1:] else ""
+
+
+def _several(link: ChainLink, number: int) -> ChainLink:
+    detail = f"{number} of them" + (f", {link.detail}" if link.detail else "")
+    return replace(link, detail=detail)
 
 
 def _top(at: int) -> float:

@@ -22,7 +22,6 @@ from tidegate.report.words import (
     NOT_KNOWN,
     UNBOUNDED,
     VERDICT_MEANS,
-    WHY_IT_LOCKS_UP,
     accepted_words,
     applying,
     band_words,
@@ -43,6 +42,7 @@ from tidegate.report.words import (
     source_words,
     state_words,
     unknown,
+    why_it_locks_up,
     worst_first,
 )
 from tidegate.result import (
@@ -93,7 +93,7 @@ def _head(result: CheckResult, screen: Screen) -> list[str]:
         paint(word, VERDICT_LOOK[result.verdict], screen) + first.removeprefix(word),
         *rest,
         *(paint(one, "quiet", screen) for one in fill(about, screen, hang=2)),
-        *(["", *fill(WHY_IT_LOCKS_UP, screen)] if result.users else []),
+        *(["", *fill(why_it_locks_up(result.users), screen)] if result.users else []),
     ]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import PurePath
 
 from tidegate.result import (
@@ -23,11 +25,10 @@ from tidegate.result import (
 )
 from tidegate.units import KIB, human_bytes
 
-# For somebody who never heard of it; `docs/problem.md` has it in full.
-WHY_IT_LOCKS_UP = (
-    "To free memory this host writes over the network; a write ends when its reply arrives, which takes "
-    "memory: with none left, the host stands still for good."
-)
+_WHY = "To free memory this host writes over the network; a write ends when its reply arrives, which takes memory: "
+_WHY_SWAP = "with none left, the host stands still for good."
+_WHY_OTHERS = "with none left, those writes stand still until a program is killed."
+_SWAPS = {"swap", "swapfile"}
 
 UNBOUNDED = "no bound"
 NOT_KNOWN = "not known"
@@ -44,6 +45,11 @@ VERDICT_MEANS = {
 
 ROW_KINDS = {"pin": " (others, above the reserve)", "others": " (others, in the reserve)"}
 CONDITION_HOLDS = {True: "holds", False: "does not hold", None: "cannot be told"}
+
+
+def why_it_locks_up(users: Iterable[UserView]) -> str:
+    """For somebody who never heard of it; without swap on the network the OOM killer still frees memory."""
+    return _WHY + (_WHY_SWAP if any(user.kind in _SWAPS for user in users) else _WHY_OTHERS)
 
 
 def printable(text: str) -> str:
@@ -152,7 +158,16 @@ def chain_words(user: UserView) -> str:
     links = user.chain
     if links and user.name == f"{links[0].kind} {links[0].name}":
         links = links[1:]
-    return printable(" -> ".join(map(_link_words, links)))
+    parts = (f"{_link_words(link)}{f' ({number})' if number > 1 else ''}" for link, number in grouped(links))
+    return printable(" -> ".join(parts))
+
+
+def grouped(links: Iterable[ChainLink]) -> Iterator[tuple[ChainLink, int]]:
+    """Links with their number, where several in a row are the same: connections to one server."""
+    for _, same in groupby(links, key=lambda link: (link.kind, short_name(link))):
+        found = tuple(same)
+        facts = tuple(fact for link in found for fact in link.evidence)
+        yield (replace(found[0], evidence=facts) if found[1:] else found[0]), len(found)
 
 
 def short_name(link: ChainLink) -> str:
