@@ -215,6 +215,9 @@ def base(
         "21 1 0:19 / /proc rw,relatime - proc proc rw\n"
         "22 1 0:20 / /sys rw,relatime - sysfs sysfs rw\n",
     )
+    kinds = {"/": "rootfs", "/proc": "proc", "/sys": "sysfs"}
+    lines = [f"device {kind} mounted on {point} with fstype {kind}" for point, kind in kinds.items()]
+    made.put("proc/self/mountstats", "\n".join(lines))
     _net_tables(made)
     nic_less_loopback(made)
     process(made, 1, "init")
@@ -503,11 +506,12 @@ def swap(made: Made, path: str, *, kind: str = "partition", kib: int = 524284) -
 def mount(
     made: Made, point: str, fstype: str, source: str, *, number: str = "0:45", options: str = "rw"
 ) -> None:
-    """A line of mountinfo."""
+    """A line of mountinfo, and one of mountstats."""
     count = len(made.members["proc/self/mountinfo"].data.decode().splitlines())
     made.append(
         "proc/self/mountinfo", f"{count + 40} 1 {number} / {point} rw,relatime - {fstype} {source} {options}"
     )
+    made.append("proc/self/mountstats", f"device {source} mounted on {point} with fstype {fstype}")
 
 
 def process(

@@ -176,13 +176,8 @@ def nfs(
 ) -> None:
     """An NFS mount with its lines in mountstats."""
     mount(made, point, "nfs4", f"{SERVER}:/export", options=f"{options},addr={SERVER}")
-    xprts = "".join(f"\txprt:\ttcp {800 + one} 1 1 0 0 5 5 0 5 0 2 0 0\n" for one in range(connections))
-    made.put(
-        "proc/self/mountstats",
-        f"device rootfs mounted on / with fstype rootfs\n"
-        f"device {SERVER}:/export mounted on {point} with fstype nfs4 statvers=1.1\n"
-        f"\topts:\t{options}\n{xprts}",
-    )
+    xprts = "\n".join(f"\txprt:\ttcp {800 + one} 1 1 0 0 5 5 0 5 0 2 0 0" for one in range(connections))
+    made.append("proc/self/mountstats", f"\topts:\t{options}\n{xprts}")
     for one in range(connections):
         tcp(made, 800 + one, SERVER, 2049, 8000 + one)
 
@@ -301,7 +296,8 @@ VARIANTS: dict[str, Callable[[], Made]] = {
     one.__name__: one
     for one in (
         mlx5_nvme_swap, ice_iscsi_lvm, rbd_swap, two_nodes, bond_lacp, drbd_mount, smb_swapfile, sshfs_mount,
-        ublk_mount, loop_over_nfs, nfs_swapfile, wireguard_path, packet_socket, kubelet, limited_client, aoe_mount, threaded_napi,
+        ublk_mount, loop_over_nfs, nfs_swapfile, wireguard_path,
+        packet_socket, kubelet, limited_client, aoe_mount, threaded_napi,
         local_server, mirror, zram_writeback, unknown_swap, nbd_swap_host, m.local_host,
     )
 }  # fmt: skip

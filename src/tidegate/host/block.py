@@ -50,6 +50,7 @@ class Device:
     front: str = ""
     file: str = ""  # backing file of a loop device
     size_kib: int | None = None
+    stacked: bool = False  # made of other devices: one that shows none is not a leaf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +143,9 @@ class Tree:
         if device.file:
             yield from self._down_backing(device, way, above)
             return
+        if device.stacked and not device.lower:
+            yield replace(way, unknown=f"the record shows nothing that {device.name} stands on")
+            return
         # A DRBD device is a leaf of its own (its peer) and stands on a local disk besides.
         if not device.lower or device.name.startswith("drbd"):
             yield replace(way, device=device)
@@ -213,7 +217,7 @@ def _device(reading: Reading, name: str) -> Device:
     number = reading.word(f"{folder}/dev", Topic.USERS, must=not is_path(name)) or ""
     sectors = reading.number(f"{folder}/size", Topic.USERS)
     lower = tuple(sorted(reading.names(f"{folder}/slaves")))
-    place = reading.record.members[folder].target if folder in reading.record.members else ""
+    place = _place(reading, folder, name)
     device = Device(
         name=name,
         folder=folder,
@@ -229,6 +233,17 @@ def _device(reading: Reading, name: str) -> Device:
         if changed is not None:
             return changed
     return device
+
+
+def _place(reading: Reading, folder: str, name: str) -> str:
+    """Where sys/block/NAME points; nothing when that is not where the kernel makes it point."""
+    member = reading.record.members.get(folder)
+    if member is None or not member.target:
+        return ""
+    if not member.target.startswith("../devices/") or not member.target.endswith("/" + name):
+        reading.gap(folder, Status.DAMAGED.value, Topic.USERS, f"points to {member.target[:60]!r}")
+        return ""
+    return member.target
 
 
 def _seen(path: str, value: str) -> tuple[Evidence, ...]:
@@ -253,7 +268,9 @@ def _dm(reading: Reading, device: Device) -> Device | None:
     evidence = _seen(f"{device.folder}/dm/uuid", uuid) or _seen(f"{device.folder}/dm/name", name)
     stands = Evidence(source=f"{device.folder}/slaves", value=" ".join(device.lower), meaning="stands on")
     link = ChainLink(kind=kind, name=device.name, detail=detail, evidence=(*evidence, stands))
-    return replace(device, kind=kind, link=link, mirror=bool(legs), copies=1 if kind == "dm-crypt" else 0)
+    return replace(
+        device, kind=kind, link=link, stacked=True, mirror=bool(legs), copies=1 if kind == "dm-crypt" else 0
+    )
 
 
 def _dm_name(reading: Reading, name: str) -> str:
@@ -273,16 +290,17 @@ def _md(reading: Reading, device: Device) -> Device | None:
         detail=detail,
         evidence=(*_seen(f"{device.folder}/md/level", level), stands),
     )
-    return replace(device, kind="md", link=link, mirror=level in ("raid1", "raid10"))
+    return replace(device, kind="md", link=link, stacked=True, mirror=level in ("raid1", "raid10"))
 
 
 def _loop(reading: Reading, device: Device) -> Device | None:
     path = f"{device.folder}/loop/backing_file"
     if not device.name.startswith("loop"):
         return None
-    file = reading.word(path, Topic.USERS) or ""
+    file = reading.word(path, Topic.USERS, filled=True) or ""
     link = ChainLink(kind="loop", name=device.name, detail=file, evidence=_seen(path, file))
-    return replace(device, kind="loop", link=link, file=file)
+    # One that holds something and shows no file must not pass for a local disk; an unused one has no size.
+    return replace(device, kind="loop", link=link, file=file, stacked=not file and device.size_kib != 0)
 
 
 def _bcache(_reading: Reading, device: Device) -> Device | None:
@@ -290,17 +308,19 @@ def _bcache(_reading: Reading, device: Device) -> Device | None:
         return None
     stands = Evidence(source=f"{device.folder}/slaves", value=" ".join(device.lower), meaning="stands on")
     link = ChainLink(kind="bcache", name=device.name, evidence=(stands,))
-    return replace(device, kind="bcache", link=link, front="bcache")
+    return replace(device, kind="bcache", link=link, stacked=True, front="bcache")
 
 
 def _zram(reading: Reading, device: Device) -> Device | None:
     if not device.name.startswith("zram"):
         return None
     path = f"{device.folder}/backing_dev"
-    behind = reading.word(path, Topic.USERS) or "none"
+    behind = reading.word(path, Topic.USERS, filled=True)
+    hidden = behind is None and reading.status(path) is not Status.ABSENT
+    behind = behind or ("not read" if hidden else "none")
     link = ChainLink(kind="zram", name=device.name, detail=behind, evidence=_seen(path, behind))
-    if behind == "none":
-        return replace(device, kind="zram", link=link)
+    if behind == "none" or hidden:
+        return replace(device, kind="zram", link=link, stacked=hidden)
     # A regular file behind zram is not possible; the kernel prints the device's path (backing_dev_show).
     return replace(device, kind="zram", link=link, file=behind, front="zram writeback")
 

@@ -82,8 +82,8 @@ def _ring(device: netlink_format.Device | None, sysfs_queues: int | None) -> RxR
 def _driver(reading: Reading, folder: str, device: netlink_format.Device | None) -> str:
     if device and device.driver:
         return device.driver
-    place = reading.record.members.get(f"{folder}/device/driver")
-    return place.target.rsplit("/", 1)[-1] if place and place.target else ""
+    place = reading.link(f"{folder}/device/driver", Topic.NETWORK)
+    return place.rsplit("/", 1)[-1] if place else ""
 
 
 def _kind(reading: Reading, folder: str, name: str, spoken: netlink_format.Link | None) -> str:

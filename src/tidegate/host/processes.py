@@ -101,16 +101,23 @@ def _process(reading: Reading, pid: int) -> Process | None:
     if not comm and not parsed:
         return None
     names = reading.names(f"{folder}/fd")
-    members = (reading.record.members.get(f"{folder}/fd/{name}") for name in names)
+    members = [reading.record.members.get(f"{folder}/fd/{name}") for name in names]
+    targets = [member.target for member in members if member]
     return Process(
         pid=pid,
         comm=comm,
         ppid=ppid,
         kthread=bool(flags & PF_KTHREAD),
-        files=tuple(member.target for member in members if member and member.target),
+        files=tuple(target for target in targets if target),
         # A folder that was listed and held no socket leaves no member: covered and absent.
-        files_known=reading.status(f"{folder}/fd") in (Status.FOUND, Status.ABSENT),
+        files_known=reading.status(f"{folder}/fd") in (Status.FOUND, Status.ABSENT)
+        and all(map(_file, targets)),
     )
+
+
+def _file(target: str) -> bool:
+    """An open file as /proc shows it: a path, or a kind with a number such as socket:[1234]."""
+    return target.startswith("/") or ":" in target
 
 
 def _is_there(reading: Reading, path: str) -> bool:

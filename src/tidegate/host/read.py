@@ -7,7 +7,7 @@ from tidegate.host.block import Tree
 from tidegate.host.facts import Host, Mount
 from tidegate.host.namespaces import is_container, unseen_namespaces
 from tidegate.host.processes import Processes
-from tidegate.host.reading import Reading
+from tidegate.host.reading import Garbled, Reading
 from tidegate.host.record import Record, Status
 from tidegate.host.transports.reach import Scene
 from tidegate.result import Topic
@@ -91,10 +91,24 @@ def mounts_of(reading: Reading) -> tuple[Mount, ...]:
 
 
 def _checked(reading: Reading, path: str, mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
-    """A mount namespace always has a root; without it the table was cut."""
+    """A mount namespace always has a root, and mountstats shows the same mounts; else the table was cut."""
     if not any(one.point == "/" for one in mounts):
         reading.gap(path, Status.DAMAGED.value, Topic.USERS, "shows no root mount")
+    shown = {(one.point, one.fstype) for one in mounts}
+    for one in _counted_mounts(reading):
+        if (one.point, one.fstype) not in shown:
+            reading.gap(
+                path, Status.DAMAGED.value, Topic.USERS, f"does not show {one.point}, as mountstats does"
+            )
+            break
     return mounts
+
+
+def _counted_mounts(reading: Reading) -> tuple[procfs.MountStats, ...]:
+    try:
+        return procfs.mountstats(reading.peek("proc/self/mountstats") or "")
+    except Garbled:
+        return ()
 
 
 _TEXT_FOLDERS = ("etc", "var/lib/kubelet", "usr/lib/systemd", "lib/systemd", "run/systemd", "proc/cmdline")

@@ -75,9 +75,12 @@ class Reading:
         got = text(self.record, path)
         return None if got is None or _fault(got) else got
 
-    def word(self, path: str, topic: Topic, *, must: bool = False) -> str | None:
-        """A one-line file without its newline."""
+    def word(self, path: str, topic: Topic, *, must: bool = False, filled: bool = False) -> str | None:
+        """A one-line file without its newline. `filled`: the kernel never leaves it empty, so that is damage."""
         got = self.text(path, topic, must=must)
+        if got is not None and filled and not got.strip():
+            self.gap(path, Status.DAMAGED.value, topic, "is empty")
+            return None
         return None if got is None else got.strip()
 
     def number(self, path: str, topic: Topic, *, must: bool = False) -> int | None:

@@ -85,8 +85,8 @@ class _Limits:
     The kernel shows SOCK_SNDBUF_LOCK to nobody. What it shows: autotuning never goes above tcp_wmem[2] and
     tcp_rmem[2] (tcp_sndbuf_expand, tcp_rcv_space_adjust) and starts at [1]. SO_SNDBUF and SO_RCVBUF store twice
     what was asked for, in practice whole pages; autotuning takes multiples of 2 * (2^k + 256), a segment's
-    truesize, or odd numbers, whole pages by chance only. So two sizes of whole pages that are none of these were set; one alone may
-    be chance (None). Anything else is taken for autotuned, which is the worse case.
+    truesize, or odd numbers, whole pages by chance only. So two sizes of whole pages that are none of these were
+    set; one alone may be chance (None). Anything else is taken for autotuned, which is the worse case.
     """
 
     def __init__(self, sysctls: Mapping[str, str]) -> None:

@@ -99,7 +99,7 @@ def _distinct(mounts: Iterable[Mount]) -> Iterator[Mount]:
 def _disks(scene: Scene, used: set[str]) -> Iterator[BlockUser]:
     below = {name for one in scene.tree.devices.values() if one.kind != "partition" for name in one.lower}
     for device in list(scene.tree.devices.values()):
-        hidden = block.is_path(device.name)
+        hidden = block.is_path(device.name) or device.stacked
         if hidden or device.lower or device.file or device.name in used or device.name in below:
             continue
         writable = scene.reading.word(f"{device.folder}/ro", Topic.USERS) != "1"

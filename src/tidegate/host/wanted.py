@@ -87,7 +87,7 @@ _HOST: tuple[Wanted, ...] = (
         "hostname osrelease sysrq panic hung_task_timeout_secs hung_task_panic",
         "who this is, and what helps from outside",
     ),
-    _files("proc/self/ns", Topic.NETWORK, "net mnt", "the namespace that is seen"),
+    _files("proc/self/ns", Topic.NETWORK, "net mnt pid", "the namespaces that are seen"),
     _files("proc/1/ns", Topic.NETWORK, "net mnt", "is that the first one"),
     _files("proc/1", Topic.DAEMONS, "comm", "what started the rest"),
     _files("run/netns", Topic.NETWORK, "*", "names of other network namespaces"),

@@ -37,7 +37,7 @@ def of_mount(scene: Scene, mount: Mount) -> Reach | None:
     where = f"processes that serve {mount.point}"
     if not servers:
         scene.reading.gap(where, "cannot be seen", Topic.DAEMONS, f"no process of {mount.fstype} found")
-    if not scene.processes.complete and any(not one.files_known for one in servers):
+    if any(not one.files_known for one in servers):
         reach.no_sockets(scene, mount.source, where, "its server's open files could not be read")
     sockets = tuple(dict.fromkeys(one for server in servers for one in reach.outgoing(scene, server.pid)))
     names = tuple(dict.fromkeys(one.comm for one in servers)) or (subtype or "fuse",)

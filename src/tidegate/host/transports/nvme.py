@@ -14,6 +14,7 @@ _NAME = re.compile(r"nvme\d+n\d+$")
 _CONTROLLER = re.compile(r"/(nvme\d+)/nvme\d+(?:c\d+)?n\d+$")
 _SUBSYSTEM = re.compile(r"/(nvme-subsys\d+)/")
 _HERE = frozenset({"pcie", "apple-nvme", "fc", "loop"})
+_KNOWN = _HERE | {"tcp", "rdma"}
 _PORT = 4420
 
 
@@ -27,7 +28,7 @@ def of_device(scene: Scene, device: Device) -> Reach | None:
     }
     if controllers and all(kind in _HERE for kind in kinds.values()):
         return None
-    if not controllers or None in kinds.values():
+    if not controllers or not set(kinds.values()) <= _KNOWN:
         scene.reading.gap(
             f"sys/class/nvme of {device.name}", "not held", Topic.USERS, "its transport is not known"
         )

@@ -23,6 +23,8 @@ def of_device(scene: Scene, device: Device) -> Reach | None:
     if not servers:
         scene.reading.gap(where, "cannot be seen", Topic.DAEMONS, f"the process that serves {device.name}")
         reach.no_sockets(scene, device.name, where, "its server is not known")
+    if any(not one.files_known for one in servers):
+        reach.no_sockets(scene, device.name, where, "its server's open files could not be read")
     sockets = tuple(dict.fromkeys(one for server in servers for one in reach.outgoing(scene, server.pid)))
     names = tuple(dict.fromkeys(one.comm for one in servers)) or ("ublk server",)
     evidence = tuple(
