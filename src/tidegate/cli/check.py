@@ -97,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
         write_atomically(Path(args.html), check_html(results[0]).encode())
     if old is not None:
         _print_changes(check_record(old, accepted=accepted), results[0], output)
+    elif output == "prometheus":
+        _print_metrics(records, results)
     else:
         _print(results, output, everything=args.all)
     return int(worst_exit(exit_of(result) for result in results))
@@ -139,24 +141,33 @@ def _live(args: argparse.Namespace) -> Record:
     return read_live()
 
 
+def _print_metrics(records: Sequence[Record], results: Sequence[CheckResult]) -> None:
+    from tidegate.host.read import read_host
+    from tidegate.report.prometheus import check_metrics
+
+    sys.stdout.write(check_metrics(results, [read_host(record).counters for record in records]))
+
+
+def _look() -> tuple[int, bool]:
+    """Width of the terminal, and whether it takes colour."""
+    from tidegate.cli.terminal import wants_colour
+
+    return shutil.get_terminal_size((100, 40)).columns, wants_colour(sys.stdout)
+
+
 def _print(results: Sequence[CheckResult], output: str, *, everything: bool) -> None:
     if output == "json":
         from tidegate.report.json import to_json
 
         sys.stdout.write(to_json(results[0] if len(results) == 1 else list(results)))
-    elif output == "prometheus":
-        from tidegate.report.prometheus import check_metrics
+        return
+    from tidegate.report.text import check_text, hosts_table
 
-        sys.stdout.write(check_metrics(results))
+    width, colour = _look()
+    if len(results) == 1:
+        sys.stdout.write(check_text(results[0], all=everything, width=width, colour=colour))
     else:
-        from tidegate.cli.terminal import wants_colour
-        from tidegate.report.text import check_text, hosts_table
-
-        look = {"width": shutil.get_terminal_size((100, 40)).columns, "colour": wants_colour(sys.stdout)}
-        if len(results) == 1:
-            sys.stdout.write(check_text(results[0], all=everything, **look))
-        else:
-            sys.stdout.write(hosts_table(results, **look))
+        sys.stdout.write(hosts_table(results, width=width, colour=colour))
 
 
 def _print_changes(old: CheckResult, new: CheckResult, output: str) -> None:
@@ -164,4 +175,5 @@ def _print_changes(old: CheckResult, new: CheckResult, output: str) -> None:
     from tidegate.report.json import to_json
 
     found = changes(old, new)
-    sys.stdout.write(to_json(found) if output == "json" else changes_text(found))
+    width, colour = _look()
+    sys.stdout.write(to_json(found) if output == "json" else changes_text(found, width=width, colour=colour))
