@@ -6,22 +6,17 @@ reason; the others are asked all the same.
 
 from __future__ import annotations
 
-import errno
 import ipaddress
-import struct
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import msgspec
 
 from tidegate.host import netlink_format as form
+from tidegate.host import sock_diag
 from tidegate.host.record import Member, Status
+from tidegate.host.sock_diag import attributes_of, status_of
 
-# include/net/tcp_states.h, as ss prints them
-STATES = (
-    "UNKNOWN", "ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "UNCONN", "CLOSE-WAIT",
-    "LAST-ACK", "LISTEN", "CLOSING", "NEW-SYN-RECV",
-)  # fmt: skip
 # include/uapi/linux/neighbour.h
 _NEIGHBOUR = {
     0x01: "INCOMPLETE", 0x02: "REACHABLE", 0x04: "STALE", 0x08: "DELAY", 0x10: "PROBE", 0x20: "FAILED",
@@ -44,8 +39,6 @@ _BOND = {
     0: "balance-rr", 1: "active-backup", 2: "balance-xor", 3: "broadcast", 4: "802.3ad", 5: "balance-tlb",
     6: "balance-alb",
 }  # fmt: skip
-_SKMEMINFO = 1 << (7 - 1)  # INET_DIAG_SKMEMINFO as an extension bit
-_TCP, _UDP, _INET, _INET6, _PACKET = 6, 17, 2, 10, 17
 _PEERS_MAX = 4096
 
 
@@ -63,29 +56,19 @@ def read_netlink(members: Mapping[str, Member]) -> tuple[Member, ...]:
             asked.append(Member(path=path, status=Status.ABSENT, detail=f"pyroute2: {error}"))
         except Exception as error:  # noqa: BLE001 - pyroute2 raises NetlinkError, OSError, struct.error, KeyError ...
             asked.append(
-                Member(path=path, status=_status_of(error), detail=f"{type(error).__name__}: {error}")
+                Member(path=path, status=status_of(error), detail=f"{type(error).__name__}: {error}")
             )
 
     ask(form.LINKS, _links)
     ask(form.ADDRESSES, _addresses)
     ask(form.NEIGHBOURS, _neighbours)
-    ask(form.SOCKETS, _sockets)
-    ask(form.PACKET, _packet)
+    ask(form.SOCKETS, sock_diag.sockets)
+    ask(form.PACKET, sock_diag.packet_sockets)
     ask(form.ETHTOOL, _ethtool)
     found = cast("form.Sockets | None", answers.get(form.SOCKETS))
     peers = peers_of(found.sockets if found else (), members)
     ask(form.ROUTES, lambda: _routes(peers))
     return tuple(asked)
-
-
-def _status_of(error: Exception) -> Status:
-    code = getattr(error, "code", getattr(error, "errno", None))
-    unknown = {errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.ENOENT, errno.EOPNOTSUPP}
-    return Status.ABSENT if code in unknown else Status.DENIED
-
-
-def _attributes(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in message.get("attrs", ()) if name != "UNKNOWN"}
 
 
 def _links() -> form.Links:
@@ -96,11 +79,11 @@ def _links() -> form.Links:
 
 
 def _link(message: Mapping[str, Any]) -> form.Link:
-    said = _attributes(message)
-    info = _attributes(said.get("IFLA_LINKINFO") or {})
+    said = attributes_of(message)
+    info = attributes_of(said.get("IFLA_LINKINFO") or {})
     data = info.get("IFLA_INFO_DATA")
-    data = _attributes(data) if isinstance(data, dict) else {}
-    xdp = _attributes(said.get("IFLA_XDP") or {})
+    data = attributes_of(data) if isinstance(data, dict) else {}
+    xdp = attributes_of(said.get("IFLA_XDP") or {})
     mode = data.get("IFLA_BOND_MODE")
     flags = int(message["flags"])
     return form.Link(
@@ -134,7 +117,7 @@ def _addresses() -> form.Addresses:
     with IPRoute() as route:
         found = []
         for message in route.get_addr():
-            said = _attributes(message)
+            said = attributes_of(message)
             address = said.get("IFA_LOCAL") or said.get("IFA_ADDRESS")
             if address:
                 found.append(
@@ -147,7 +130,7 @@ def _names() -> dict[int, str]:
     from pyroute2 import IPRoute
 
     with IPRoute() as route:
-        return {message["index"]: _attributes(message)["IFLA_IFNAME"] for message in route.get_links()}
+        return {message["index"]: attributes_of(message)["IFLA_IFNAME"] for message in route.get_links()}
 
 
 def _neighbours() -> form.Neighbours:
@@ -157,7 +140,7 @@ def _neighbours() -> form.Neighbours:
     with IPRoute() as route:
         found = []
         for message in route.get_neighbours():
-            said = _attributes(message)
+            said = attributes_of(message)
             address = said.get("NDA_DST")
             if address and not ipaddress.ip_address(address).is_multicast:
                 found.append(
@@ -185,7 +168,7 @@ def _routes(peers: Iterable[str]) -> form.Routes:
                 found.append(form.Route(peer=peer, kind="unreachable", error=str(error)))
                 continue
             for message in list(answers)[:1]:
-                said = _attributes(message)
+                said = attributes_of(message)
                 via = said.get("RTA_GATEWAY") or (said.get("RTA_VIA") or {}).get("addr") or ""
                 found.append(
                     form.Route(
@@ -197,113 +180,6 @@ def _routes(peers: Iterable[str]) -> form.Routes:
                     )
                 )
     return form.Routes(found)
-
-
-def _sockets() -> form.Sockets:
-    from pyroute2.netlink.diag import DiagSocket
-
-    found: list[form.Socket] = []
-    complete = True
-    with DiagSocket() as diag:
-        diag.bind()
-        for kind, protocol in (("tcp", _TCP), ("udp", _UDP)):
-            for family in (_INET, _INET6):
-                try:
-                    said = diag.get_sock_stats(family=family, protocol=protocol, extensions=_SKMEMINFO)
-                except Exception as error:  # udp_diag may not be there; tcp_diag must
-                    if kind == "tcp" and family == _INET:
-                        raise
-                    complete = complete and _status_of(error) is Status.ABSENT
-                    continue
-                found += [_socket(kind, message) for message in said]
-    found.sort(key=lambda one: (one.kind, one.local_port, one.remote, one.remote_port, one.inode))
-    return form.Sockets(found, complete=complete)
-
-
-def _socket(kind: str, message: Mapping[str, Any]) -> form.Socket:
-    # struct sk_meminfo order: SK_MEMINFO_* of include/uapi/linux/sock_diag.h
-    memory = _words(_attributes(message).get("INET_DIAG_SKMEMINFO"))
-    state = message["idiag_state"]
-    return form.Socket(
-        kind=kind,
-        family="inet" if message["idiag_family"] == _INET else "inet6",
-        state=STATES[state] if state < len(STATES) else str(state),
-        local=message["idiag_src"],
-        local_port=message["idiag_sport"],
-        remote=message["idiag_dst"],
-        remote_port=message["idiag_dport"],
-        inode=message["idiag_inode"],
-        uid=message["idiag_uid"],
-        rmem=memory.get(0),
-        rcvbuf=memory.get(1),
-        wmem=memory.get(2),
-        sndbuf=memory.get(3),
-        fwd=memory.get(4),
-        queued=memory.get(5),
-        optmem=memory.get(6),
-        backlog=memory.get(7),
-        drops=memory.get(8),
-    )
-
-
-def _words(value: object) -> dict[int, int]:
-    """32-bit words out of the hexadecimal string that pyroute2 gives for an attribute it does not know."""
-    if not isinstance(value, str):
-        return {}
-    data = bytes.fromhex(value.replace(":", ""))
-    return dict(enumerate(struct.unpack(f"={len(data) // 4}I", data[: len(data) // 4 * 4])))
-
-
-def _packet() -> form.PacketSockets:
-    """packet_diag, which pyroute2 has no message for: declared in its own terms (include/uapi/linux/packet_diag.h)."""
-    from pyroute2.netlink import NLM_F_MATCH, NLM_F_REQUEST, NLM_F_ROOT, nlmsg
-    from pyroute2.netlink.diag import SOCK_DIAG_BY_FAMILY, DiagSocket
-    from pyroute2.netlink.nlsocket import Marshal
-
-    class Request(nlmsg):  # type: ignore[misc] # pyroute2 has no types
-        fields = (
-            ("sdiag_family", "B"),
-            ("sdiag_protocol", "B"),
-            ("pad", "H"),
-            ("pdiag_ino", "I"),
-            ("pdiag_show", "I"),
-            ("pdiag_cookie", "Q"),
-        )
-
-    class Answer(nlmsg):  # type: ignore[misc]
-        fields = (("family", "B"), ("type", "B"), ("num", "H"), ("ino", "I"), ("cookie", "Q"))
-        nla_map = (
-            (0, "PACKET_DIAG_INFO", "hex"),
-            (6, "PACKET_DIAG_MEMINFO", "hex"),
-        )
-
-    class Answers(Marshal):  # type: ignore[misc]
-        msg_map: ClassVar = {SOCK_DIAG_BY_FAMILY: Answer}
-
-    request = Request()
-    request["sdiag_family"] = _PACKET
-    request["pdiag_show"] = 0x01 | 0x20  # PACKET_SHOW_INFO | PACKET_SHOW_MEMINFO (bit 5)
-    with DiagSocket() as diag:
-        diag.set_marshal(Answers())
-        diag.bind()
-        said = diag.nlm_request(request, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH)
-        found = []
-        for message in said:
-            attributes = _attributes(message)
-            memory, info = (
-                _words(attributes.get("PACKET_DIAG_MEMINFO")),
-                _words(attributes.get("PACKET_DIAG_INFO")),
-            )
-            found.append(
-                form.PacketSocket(
-                    inode=message["ino"],
-                    protocol=struct.unpack(">H", struct.pack("=H", message["num"]))[0],
-                    index=info.get(0, 0),
-                    rcvbuf=memory.get(1),
-                    rmem=memory.get(0),
-                )
-            )
-    return form.PacketSockets(sorted(found, key=lambda one: one.inode))
 
 
 def _ethtool() -> form.Devices:

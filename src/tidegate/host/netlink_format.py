@@ -130,6 +130,9 @@ class PacketSocket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     index: int
     rcvbuf: int | None = None
     rmem: int | None = None
+    ring: bool | None = (
+        None  # has a mapped receive ring: packets are copied into it (tpacket_rcv), not queued
+    )
 
 
 class PacketSockets(msgspec.Struct, frozen=True):
@@ -166,4 +169,13 @@ def decode(data: bytes, shape: type[T]) -> T:
 
 def encode(value: msgspec.Struct) -> bytes:
     """One file's bytes, a line for each entry, so that two records can be compared with diff."""
-    return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=1) + b"\n"
+    parts = []
+    for name in value.__struct_fields__:
+        item = getattr(value, name)
+        if isinstance(item, list):
+            lines = b",\n".join(msgspec.json.encode(one, order="deterministic") for one in item)
+            shown = b"[\n" + lines + b"\n]" if item else b"[]"
+        else:
+            shown = msgspec.json.encode(item)
+        parts.append(msgspec.json.encode(name) + b":" + shown)
+    return b"{" + b",\n".join(parts) + b"}\n"
