@@ -35,6 +35,15 @@ def test_min_free_moves_the_watermarks_as_the_kernel_does() -> None:
         assert zone.free >= min(zone.high, zone.managed)
 
 
+def test_kswapd_has_freed_up_to_the_new_high_mark() -> None:
+    host = stock.host()
+    assert host.memory is not None
+    short = tuple(replace(zone, free=zone.min) for zone in host.memory.zones)
+    after = with_min_free(replace(host, memory=replace(host.memory, zones=short)), 8192).memory
+    assert after is not None
+    assert [zone.free for zone in after.zones] == [min(zone.high, zone.managed) for zone in after.zones]
+
+
 def test_no_boost_takes_the_standing_one_away() -> None:
     host = stock.host()
     assert host.memory is not None

@@ -119,12 +119,17 @@ def _chosen(task: _Task) -> tuple[Setting, ...]:
     )
     simple = _simple(task, wanted)
     made = _sized(task, simple) if sizes else simple
-    made += _shares(task, with_settings(task.before.host, made), wanted)
+    made += _shares(task, with_settings(task.before.host, made))
     return _pruned(task, _in_order(made))
 
 
-def _shares(task: _Task, host: Host, wanted: set[str]) -> tuple[Setting, ...]:
-    """A share of tcp_mem for each block connection, as large as its buffers are with the caps in force."""
+def _shares(task: _Task, host: Host) -> tuple[Setting, ...]:
+    """A share of tcp_mem for each block connection, as large as its buffers are with the caps in force.
+
+    `host` has them in force: they are seen there also where the record could not see the connections.
+    """
+    hits = [one for one in judged(host).findings if one.state is State.APPLIES]
+    wanted = {name for one in hits for name in one.cure.settings}
     made: list[Setting] = []
     seen: set[tuple[object, ...]] = set()
     for user in host.users:

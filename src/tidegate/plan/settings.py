@@ -26,7 +26,9 @@ DEVICE_FILES = ("script", "tuned")
 # machine get the second.
 CAPS = (128 * KIB, 64 * KIB)
 CAP_BYTES = CAPS[0]
-RESERVE_MEM_SINCE = (5, 16, 0)  # 2bb2f5fb21b0, "net: add new socket option SO_RESERVE_MEM"
+# 5.16 has the option (2bb2f5fb21b0), but before 6.0 a socket keeps what it once had allocated forward, so that
+# nothing shows whether a share is reserved.
+RESERVE_MEM_SINCE = (6, 0, 0)
 # A program connects, then hands the socket to the kernel; the others' sockets the kernel makes itself.
 HANDED_OVER = frozenset({Transport.NBD, Transport.ISCSI})
 QUEUE_REQUESTS = 16
