@@ -19,6 +19,9 @@ from pathlib import Path
 import pytest
 
 from tidegate.cli import COMMANDS
+from tidegate.host import archive, netlink_format
+from tidegate.host.record import Status
+from tidegate.units import MIB
 
 TOP = Path(__file__).resolve().parent.parent
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md")), TOP / "hosts" / "README.md"]
@@ -136,3 +139,25 @@ def test_every_command_is_in_the_docs(name: str) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_pages_that_the_source_names_exist() -> None:
+    named = {
+        name
+        for folder in ("src", "tests", "tools", "bench")
+        for path in (TOP / folder).rglob("*.py")
+        for name in re.findall(r"docs/[a-z-]+\.md", path.read_text())
+    }
+    assert "docs/exit-codes.md" in named
+    assert [name for name in sorted(named) if not (TOP / name).is_file()] == []
+
+
+def test_the_format_of_a_record_is_described() -> None:
+    page = (TOP / "docs/record-format.md").read_text()
+    keys = [*archive.Entry.__struct_fields__, *archive.Manifest.__struct_fields__]
+    words = [*keys, *(status.value for status in Status), *netlink_format.ALL]
+    described = set(re.findall(r"^\| `([^`]+)`", page, re.MULTILINE))
+    assert {word.removeprefix("netlink/") for word in words} <= described
+    limits = (archive.MEMBER_BYTES_MAX, archive.TOTAL_BYTES_MAX, archive.MANIFEST_BYTES_MAX)
+    assert all(f"{limit // MIB} MiB" in page for limit in limits)
+    assert f"{archive.MEMBERS_MAX:,} files" in page
