@@ -276,7 +276,7 @@ def _net_tables(made: Made) -> None:
     )
     made.put(
         "proc/net/sockstat",
-        "sockets: used 20\nTCP: inuse 1 orphan 0 tw 0 alloc 2 mem 10\nUDP: inuse 0 mem 0\nRAW: inuse 0\n"
+        "sockets: used 20\nTCP: inuse 0 orphan 0 tw 0 alloc 2 mem 10\nUDP: inuse 0 mem 0\nRAW: inuse 0\n"
         "FRAG: inuse 0 memory 0",
     )
     made.put("proc/net/softnet_stat", " ".join(["00000000"] * 15))
@@ -322,6 +322,9 @@ def tcp(
     rcvbuf: int = 131072,
 ) -> None:
     """A TCP connection (or, with state LISTEN, a listener)."""
+    counted = made.members["proc/net/sockstat"].data.decode()
+    before = int(counted.partition("TCP: inuse ")[2].split()[0])
+    made.put("proc/net/sockstat", counted.replace(f"inuse {before}", f"inuse {before + 1}", 1))
     code = {"ESTAB": 1, "LISTEN": 10}[state]
     made.append(
         "proc/net/tcp",

@@ -183,7 +183,9 @@ class Tree:
         link = ChainLink(kind="mount", name=mount.point, detail=mount.fstype, evidence=(source,))
         way = replace(way, links=(*way.links, link))
         bottoms = self.under_mount(mount)
-        if not bottoms:
+        if not bottoms and not mount.device.startswith("0:"):
+            yield replace(way, unknown=f"the record shows no block device {mount.device} under {mount.point}")
+        elif not bottoms:
             yield replace(way, mount=mount)
         for device in bottoms:
             yield from self._down(device, way, above)
@@ -214,8 +216,9 @@ def head_of(path: str) -> str:
 
 def _device(reading: Reading, name: str) -> Device:
     folder = f"sys/block/{name}"
-    number = reading.word(f"{folder}/dev", Topic.USERS, must=not is_path(name)) or ""
-    sectors = reading.number(f"{folder}/size", Topic.USERS)
+    # Neither is a gap by itself: a mount whose number finds no device is one, and so is an nbd whose state is open.
+    number = (reading.peek(f"{folder}/dev") or "").strip()
+    sectors = (reading.peek(f"{folder}/size") or "").strip()
     lower = tuple(sorted(reading.names(f"{folder}/slaves")))
     place = _place(reading, folder, name)
     device = Device(
@@ -226,7 +229,7 @@ def _device(reading: Reading, name: str) -> Device:
         lower=lower,
         link=ChainLink(kind="disk", name=name, evidence=_seen(folder, place)),
         place=place,
-        size_kib=None if sectors is None else sectors // 2,
+        size_kib=int(sectors) // 2 if sectors.isascii() and sectors.isdigit() else None,
     )
     for special in (_dm, _md, _loop, _bcache, _zram):
         changed = special(reading, device)
@@ -332,7 +335,7 @@ def _partitions(reading: Reading, disk: Device) -> Iterator[Device]:
             not reading.has(f"{folder}/partition") and not reading.has(f"{folder}/dev")
         ):
             continue
-        number = reading.word(f"{folder}/dev", Topic.USERS, must=True) or ""
+        number = (reading.peek(f"{folder}/dev") or "").strip()
         yield Device(
             name=name,
             folder=folder,

@@ -48,7 +48,7 @@ def _link(
     kind = _kind(reading, folder, name, spoken)
     mtu = spoken.mtu if spoken else None
     index = spoken.index if spoken else reading.number(f"{folder}/ifindex", Topic.NETWORK, must=True)
-    threaded = reading.number(f"{folder}/threaded", Topic.NETWORK) if seen else None
+    threaded = reading.number(f"{folder}/threaded", Topic.NETWORK) if seen and kind in _PHYSICAL else None
     return Link(
         name=name,
         index=index or 0,
@@ -64,7 +64,7 @@ def _link(
         features=dict(device.features) if device and device.features is not None else None,
         qdisc=spoken.qdisc if spoken else None,
         xdp=spoken.xdp if spoken else None,
-        bond_mode=_bond_mode(reading, folder, spoken),
+        bond_mode=_bond_mode(reading, folder, spoken) if kind == "bond" else None,
         rps=_rps(reading, folder, queues),
         speed_mbit=_speed(reading, folder),
         evidence=f"{netlink_format.LINKS}: {name}" if spoken else folder,

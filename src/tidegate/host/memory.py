@@ -114,7 +114,9 @@ def _check_whole(reading: Reading, zones: tuple[Zone, ...]) -> None:
         if any(len(zone.protection) != len(ours) for zone in ours):
             detail = f"node {node} shows {len(ours)} zones of {len(ours[0].protection)}"
             reading.gap("proc/zoneinfo", Status.DAMAGED.value, Topic.MEMORY, detail)
-    online = reading.parsed("sys/devices/system/node/online", Topic.MEMORY, procfs.cpu_list)
+    path = "sys/devices/system/node/online"  # only to check with; a kernel without NUMA has none
+    found = reading.status(path) is Status.FOUND
+    online = reading.parsed(path, Topic.MEMORY, procfs.cpu_list) if found else None
     shown = len({zone.node for zone in zones})
     if online is not None and shown < online:
         detail = f"shows {shown} of {online} nodes"

@@ -235,9 +235,9 @@ def route6_line(line: str) -> RouteLine:
 
 
 def _swapped(word: str) -> int:
-    value = integer(word, 1, 16)
-    if not 0 <= value < 1 << 32:
+    if len(word) != 8:
         raise Garbled(1, word, "eight hexadecimal digits")
+    value = integer(word, 1, 16)
     return int.from_bytes(value.to_bytes(4, "little"), "big")
 
 

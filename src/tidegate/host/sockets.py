@@ -8,13 +8,15 @@ from dataclasses import replace
 from tidegate.host import netlink_format, procnet
 from tidegate.host.facts import PacketSocket, Socket
 from tidegate.host.processes import Processes
-from tidegate.host.reading import Reading
+from tidegate.host.reading import Garbled, Reading
+from tidegate.host.record import Status
 from tidegate.host.told import told
 from tidegate.result import Topic
 
 _TABLES = (("proc/net/tcp", "tcp"), ("proc/net/tcp6", "tcp"))
 _PACKET = "proc/net/packet"
 _PAGE = 4096
+_COUNTED = (("proc/net/sockstat", "TCP.inuse", "inet"), ("proc/net/sockstat6", "TCP6.inuse", "inet6"))
 
 
 def sockets_of(reading: Reading, processes: Processes, sysctls: Mapping[str, str]) -> tuple[Socket, ...]:
@@ -30,8 +32,26 @@ def sockets_of(reading: Reading, processes: Processes, sysctls: Mapping[str, str
             must = path == _TABLES[0][0]
             lines = reading.rows(path, Topic.SOCKETS, procnet.inet_line, head="sl", must=must)
             found += [_from_line(line, kind, f"{path}: inode {line.inode}") for line in lines]
+    _check_counted(reading, found)
     limits = _Limits(sysctls)
     return tuple(limits.judged(one) for one in _owned(found, processes))
+
+
+def _check_counted(reading: Reading, found: Iterable[Socket]) -> None:
+    """The kernel counts TCP sockets in use by family (/proc/net/sockstat): a list with far fewer lost some.
+
+    Both are read at different moments, so a busy host may differ a little; an answer that was cut differs a lot.
+    """
+    shown = [one for one in found if one.kind == "tcp" and one.state not in ("TIME-WAIT", "NEW-SYN-RECV")]
+    for path, name, family in _COUNTED:
+        try:
+            counted = procnet.sockstat(reading.peek(path) or "").get(name, 0)
+        except Garbled:
+            continue
+        here = sum(1 for one in shown if one.family == family)
+        if here < counted // 2 or (counted and not here):
+            detail = f"{here} of the {counted} {family} TCP sockets that {path} counts"
+            reading.gap(netlink_format.SOCKETS, Status.DAMAGED.value, Topic.SOCKETS, detail)
 
 
 def _from_diag(one: netlink_format.Socket, number: int) -> Socket:

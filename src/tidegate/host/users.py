@@ -16,6 +16,7 @@ from tidegate.host.facts import BlockUser, Mount, Route, Socket, Transport, User
 from tidegate.host.namespaces import is_container
 from tidegate.host.record import Status
 from tidegate.host.sockets import listening
+from tidegate.host.transports import nbd
 from tidegate.host.transports.ask import reach_of
 from tidegate.host.transports.reach import Reach, Scene, outgoing
 from tidegate.result import ChainLink, Evidence, Topic
@@ -99,12 +100,19 @@ def _distinct(mounts: Iterable[Mount]) -> Iterator[Mount]:
 def _disks(scene: Scene, used: set[str]) -> Iterator[BlockUser]:
     below = {name for one in scene.tree.devices.values() if one.kind != "partition" for name in one.lower}
     for device in list(scene.tree.devices.values()):
-        hidden = block.is_path(device.name) or device.stacked
+        # Idle nbd, loop and drbd devices hold nothing and are of size 0.
+        hidden = block.is_path(device.name) or device.stacked or device.size_kib == 0
         if hidden or device.lower or device.file or device.name in used or device.name in below:
             continue
-        writable = scene.reading.word(f"{device.folder}/ro", Topic.USERS) != "1"
+        if nbd.is_open_question(scene, device):
+            scene.reading.gap(
+                f"{device.folder}/pid", "not held", Topic.USERS, f"whether {device.name} is connected"
+            )
+            continue
         name = "disk /dev/" + device.name.replace("!", "/")
-        yield from _users(scene, scene.tree.down(device), used, name, UserKind.DISK, (), writable)
+        for user in _users(scene, scene.tree.down(device), used, name, UserKind.DISK, (), writable=True):
+            writable = scene.reading.word(f"{device.folder}/ro", Topic.USERS) != "1"
+            yield replace(user, writable=writable)
 
 
 def _users(

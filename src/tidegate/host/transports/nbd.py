@@ -49,7 +49,16 @@ def of_device(scene: Scene, device: Device) -> Reach | None:
     if not found:
         reach.no_sockets(scene, device.name, path, "no process holds one, and none without owner was seen")
     keeper = process if process is not None and _client(process) else None
-    return _plain(scene, device, link, found, "set up by netlink: no process keeps the socket", keeper)
+    style = "no process is known to keep the socket"
+    if pid is not None and scene.processes.complete:
+        style = "set up by netlink: no process keeps the socket"
+    return _plain(scene, device, link, found, style, keeper)
+
+
+def is_open_question(scene: Scene, device: Device) -> bool:
+    """The record shows neither who set it up nor its size: it may be one of the many that are not connected."""
+    status = scene.reading.status(f"{device.folder}/pid")
+    return bool(_NAME.match(device.name)) and status is Status.NOT_HELD and device.size_kib is None
 
 
 def _plain(
