@@ -71,6 +71,34 @@ def read_netlink(members: Mapping[str, Member]) -> tuple[Member, ...]:
     return tuple(asked)
 
 
+def settled(members: Mapping[str, Member], owned: frozenset[int]) -> Member | None:
+    """The sockets once more, without those that came or went while owners were looked for; None where nothing changes.
+
+    A socket without owner is the kernel's own, so one that was closed in between must not look like it. Asked again
+    only where a socket has no owner; where owners may not be seen nothing is dropped.
+    """
+    before = form.member(members, form.SOCKETS, form.Sockets)
+    if before is None or any(one.status is Status.DENIED for path, one in members.items() if _is_fd(path)):
+        return None
+    ownerless = {one.inode for one in before.sockets if one.inode} - owned
+    if not ownerless:
+        return None
+    try:
+        gone = ownerless - {one.inode for one in sock_diag.sockets().sockets}
+    except Exception:  # noqa: BLE001 - as in read_netlink; the first answer then stands
+        return None
+    if not gone:
+        return None
+    kept = [one for one in before.sockets if one.inode not in gone]
+    return Member(
+        path=form.SOCKETS, status=Status.FOUND, data=form.encode(form.Sockets(kept, complete=before.complete))
+    )
+
+
+def _is_fd(path: str) -> bool:
+    return path.startswith("proc/") and path.endswith("/fd")
+
+
 def _links() -> form.Links:
     from pyroute2 import IPRoute
 

@@ -7,9 +7,12 @@ Unknown keys are ignored, so that a newer record stays readable; a missing key t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
+
+from tidegate.host.record import Member, Status
 
 LINKS = "netlink/links.json"
 ADDRESSES = "netlink/addresses.json"
@@ -165,6 +168,12 @@ T = TypeVar("T")
 def decode(data: bytes, shape: type[T]) -> T:
     """One file decoded strictly; msgspec.ValidationError or DecodeError names the place in it."""
     return msgspec.json.decode(data, type=shape)
+
+
+def member(members: Mapping[str, Member], path: str, shape: type[T]) -> T | None:
+    """One file of a record that was just made, decoded; None where the question had no answer."""
+    one = members.get(path)
+    return decode(one.data, shape) if one is not None and one.status is Status.FOUND else None
 
 
 def encode(value: msgspec.Struct) -> bytes:
