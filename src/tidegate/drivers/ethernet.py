@@ -92,7 +92,8 @@ ETHERNET: tuple[Driver, ...] = (
     Driver(
         name="bnxt_en",
         refill=Refill.NEVER,
-        small=Refill.NEVER,
+        small=Refill.KEY,
+        copybreak_bytes=256,
         on_failure=Failure.RECYCLE,
         refiller=Refiller.NOT_NEEDED,
         slot_bytes=2 * KIB,
@@ -104,7 +105,11 @@ ETHERNET: tuple[Driver, ...] = (
         ring_max=8191,
         xdp=Xdp.YES,
         shape=Shape.NONE,
-        functions=("drivers/net/ethernet/broadcom/bnxt/bnxt.c:__bnxt_alloc_rx_page", "__bnxt_alloc_rx_frag"),
+        functions=(
+            "drivers/net/ethernet/broadcom/bnxt/bnxt.c:__bnxt_alloc_rx_page",
+            "__bnxt_alloc_rx_frag",
+            "bnxt_copy_skb",
+        ),
         on_failure_text="old buffer reused, packet dropped (rx_oom_discards); the ring never starves",
         note="a buffer of 1.6 to 2 KiB in a pool page; with jumbo frames an aggregation ring of four pages of "
         "4 KiB a slot",
@@ -114,6 +119,7 @@ ETHERNET: tuple[Driver, ...] = (
         refill=Refill.NEVER,
         small=Refill.KEY,
         copybreak_bytes=256,
+        small_heads=Refill.KEY,
         on_failure=Failure.RECYCLE,
         refiller=Refiller.NOT_NEEDED,
         slot_bytes=1920,
@@ -182,6 +188,7 @@ ETHERNET: tuple[Driver, ...] = (
         refill=Refill.KEY,
         small=Refill.KEY,
         copybreak_bytes=200,
+        small_heads=Refill.KEY,
         on_failure=Failure.RECYCLE,
         refiller=Refiller.NOT_NEEDED,
         slot_bytes=1544,

@@ -80,6 +80,7 @@ class Driver:
     refill: Refill
     small: Refill  # for frames up to copybreak_bytes, copied into a fresh small skb
     copybreak_bytes: int = 0  # 0: nothing is copied, or (ring_permanent) everything
+    small_heads: Refill = Refill.NEVER  # the sk_buff of such a frame; KEY where netdev_alloc_skb() makes it
     on_failure: Failure
     refiller: Refiller
     slot_bytes: int  # what a filled slot holds at MTU 1500

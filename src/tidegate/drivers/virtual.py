@@ -13,7 +13,6 @@ from tidegate.drivers.row import (
     Shape,
     Xdp,
 )
-from tidegate.units import KIB
 
 VIRTUAL: tuple[Driver, ...] = (
     Driver(
@@ -53,7 +52,8 @@ VIRTUAL: tuple[Driver, ...] = (
         small=Refill.KEY,
         on_failure=Failure.RECYCLE,
         refiller=Refiller.NOT_NEEDED,
-        slot_bytes=3 * KIB + PAGE // 2,
+        slot_bytes=1920 + 256 + PAGE // 2,
+        slot_bytes_jumbo=2 * PAGE,
         pinned_bytes=FRAG_PAGE,
         sharers=17,
         ring_default=1024,
@@ -62,8 +62,8 @@ VIRTUAL: tuple[Driver, ...] = (
         shape=Shape.SLICES,
         functions=("drivers/net/vmxnet3/vmxnet3_drv.c:vmxnet3_rq_alloc_rx_buf",),
         on_failure_text="drop, old buffer reused",
-        note="heads (1.5 to 3 KiB) use the reserve, the body pages of the second ring (512 a 4 KiB; LRO, "
-        "jumbo) do not; small packets come from the data ring",
+        note="heads (a frame at MTU 1500, 3 KiB beyond) use the reserve, the body pages of the second ring (512 "
+        "of 4 KiB, half a page a slot; LRO, jumbo) do not; small packets come from the data ring",
     ),
     Driver(
         name="ena",
@@ -89,7 +89,8 @@ VIRTUAL: tuple[Driver, ...] = (
         name="gve",
         aliases=("gvnic",),
         refill=Refill.NEVER,
-        small=Refill.NEVER,
+        small=Refill.KEY,
+        copybreak_bytes=256,
         on_failure=Failure.STOPS,
         refiller=Refiller.WATCHDOG,
         slot_bytes=PAGE,
@@ -99,7 +100,11 @@ VIRTUAL: tuple[Driver, ...] = (
         ring_by_device=True,
         xdp=Xdp.PARTLY,
         shape=Shape.NONE,
-        functions=("drivers/net/ethernet/google/gve/gve_rx.c:gve_rx_alloc_buffer", "gve_rx_dqo.c"),
+        functions=(
+            "drivers/net/ethernet/google/gve/gve_rx.c:gve_rx_alloc_buffer",
+            "gve_rx_copy",
+            "gve_rx_dqo.c",
+        ),
         on_failure_text="stops; with DQO a starvation timer polls again",
         note="ring sizes are the device's (512 to 4096); QPL mode copies with napi_alloc_skb and may use the "
         "reserve once the key is on",
