@@ -65,6 +65,20 @@ def condition(found: Reserve, name: str) -> tuple[int | None, int | None, bool |
     return one.left_pages, one.right_pages, one.holds
 
 
+def test_a_ring_that_cannot_use_the_reserve_is_not_taken_from_it() -> None:
+    connection = replace(NBD, sndbuf_bytes=256 * KIB, rcvbuf_bytes=256 * KIB)
+    for name, kind in (("virtio_net", "ring"), ("e1000", "ring"), ("e1000e", "need")):
+        found = rs.reserve(guest(4096), (connection,), (ring(name),))
+        held = rows(found, kind)[f"receive rings of eth0 ({name})"].pages
+        without = rs.reserve(guest(4096), (connection,), ())
+        assert held
+        assert without.need_pages is not None
+        assert found.need_pages == without.need_pages + (held if kind == "need" else 0)
+        assert condition(found, "settings_alone")[0] == without.need_pages + held
+    unread = rs.reserve(guest(4096), (connection,), (ring("virtio_net", slots=None, queues=None),))
+    assert unread.need_pages is None
+
+
 # --- worked examples ---------------------------------------------------------------------------------------
 
 
@@ -121,7 +135,7 @@ def test_a_ring_of_1024_takes_more() -> None:
     connection = replace(NBD, sndbuf_bytes=256 * KIB, rcvbuf_bytes=256 * KIB)
     found = rs.reserve(guest(4096), (connection,), (ring("virtio_net", slots=1024),))
     assert condition(found, "with_drop")[0] is not None
-    assert rows(found, "need")["receive rings of eth0 (virtio_net)"].pages == 1024
+    assert rows(found, "ring")["receive rings of eth0 (virtio_net)"].pages == 1024
     assert condition(found, "with_drop")[2] is False  # it lived, by 391 pages measured; nothing proves it
 
 

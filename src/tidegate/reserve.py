@@ -173,20 +173,20 @@ def _slot_bytes(ring: Ring, row: Driver, *, xdp: bool) -> int:
     return max(slot, whole if row.slot_bytes_jumbo is None else row.slot_bytes_jumbo)
 
 
-def _ring_why(row: Driver, *, key_on: bool, used: bool) -> tuple[str, bool]:
-    """Why the rings count, and whether they count at all."""
+def _ring_why(row: Driver, *, key_on: bool, used: bool) -> tuple[str, str]:
+    """Why the rings count, and as what: `need`, `ring` (above the floor only), or not at all."""
     if row.ring_permanent:
-        return "fixed buffers, copied from: the ring itself never asks for memory again", False
+        return "fixed buffers, copied from: the ring itself never asks for memory again", ""
     waits = row.refill is Refill.KEY and not key_on
     if waits and not used:
-        return "the refill uses the reserve only once a block connection is flagged, and none is", False
+        return "the refill uses the reserve only once a block connection is flagged, and none is", ""
     if row.refill is Refill.NEVER or waits:
-        why = "the refill cannot use the reserve: these pages must be there above 3/8 of min"
+        why, counts = "the refill cannot use the reserve: these pages must be there above 3/8 of min", "ring"
     else:
-        why = "every slot may be refilled from the reserve and stays until a packet hits it"
+        why, counts = "every slot may be refilled from the reserve and stays until a packet hits it", "need"
     if row.refiller is Refiller.WORKER:
         why += "; a ring that ran dry is refilled by a worker that reclaims"
-    return why, True
+    return why, counts
 
 
 def ring_row(ring: Ring, *, key_on: bool, xdp: bool, page_bytes: int) -> Row:
@@ -194,8 +194,8 @@ def ring_row(ring: Ring, *, key_on: bool, xdp: bool, page_bytes: int) -> Row:
     kind = "need" if ring.users else "others"
     holder = f"receive rings of {ring.nic} ({ring.driver_name or 'driver not known'})"
 
-    def row(pages: int | None, why: str, *, measured: bool) -> Row:
-        return Row(holder=holder, pages=pages, why=why, subject=ring.nic, kind=kind, measured=measured)
+    def row(pages: int | None, why: str, *, measured: bool, counts: str = kind) -> Row:
+        return Row(holder=holder, pages=pages, why=why, subject=ring.nic, kind=counts, measured=measured)
 
     if ring.driver is None:
         known = (
@@ -214,7 +214,12 @@ def ring_row(ring: Ring, *, key_on: bool, xdp: bool, page_bytes: int) -> Row:
     size = f"{ring.queues} x {slots} slots"
     if not read:
         size += " (the most it allows: the size was not read)"
-    return row(bytes_to_pages(amount, page_bytes), f"{size}: {why}", measured=read and ring.mtu is not None)
+    return row(
+        bytes_to_pages(amount, page_bytes),
+        f"{size}: {why}",
+        measured=read and ring.mtu is not None,
+        counts="ring" if ring.users and counts == "ring" else kind,
+    )
 
 
 def stack_rows(machine: Machine, page_bytes: int) -> list[Row]:
@@ -354,10 +359,12 @@ def room(zones: tuple[Zone, ...], index: int, *, high: bool) -> int:
 
 
 def conditions(
-    zones: tuple[Zone, ...], index: int, need: int | None, need_drop: int | None, pins: int | None
+    zones: tuple[Zone, ...], index: int, alone: int | None, need_drop: int | None
 ) -> tuple[Condition, ...]:
-    """The two inequalities a plan can rest on."""
-    alone = None if need is None or pins is None else need + pins
+    """The two inequalities a plan can rest on, from their left sides.
+
+    `alone`: what others can pin, block IO and the rings together; `need_drop`: block IO and rings.
+    """
     above = room(zones, index, high=True) if zones else None
     below = room(zones, index, high=False) if zones else None
 
@@ -394,7 +401,8 @@ def reserve(
     with_drop = rows_of(machine, connections, rings, pools, others, drop=True)
     index = normal_index(machine.zones)
     levels = tuple(zone_levels(zone, index, machine.cpus, machine.page_bytes) for zone in machine.zones)
-    need = total(rows, "need", "others")
+    need = total(rows, "need", "others")  # what is taken from below the floor
+    taken = total(rows, "need", "others", "ring")  # and with the rings that can only be filled above it
     pins = total(rows, "pin")
     if pins is not None and machine.zones:
         pins = min(pins, sum(zone.managed for zone in machine.zones))  # nobody can pin more than there is
@@ -406,5 +414,10 @@ def reserve(
         pin_pages=pins,
         rows=rows,
         zones=levels,
-        conditions=conditions(machine.zones, index, need, total(with_drop, "need", "others"), pins),
+        conditions=conditions(
+            machine.zones,
+            index,
+            None if taken is None or pins is None else taken + pins,
+            total(with_drop, "need", "others", "ring"),
+        ),
     )

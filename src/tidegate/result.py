@@ -133,7 +133,9 @@ class Row:
     pages: int | None
     why: str
     subject: str = ""  # the user, NIC or zone it belongs to
-    kind: str = "need"  # need: withdrawn by block IO below min; pin: what others can pin above; others: other PF_MEMALLOC
+    # need: what block IO may take from below the atomic floor; ring: rings that can only be filled from above it;
+    # others: other users of PF_MEMALLOC; pin: what others can pin above the floor.
+    kind: str = "need"
     measured: bool = True  # False: the input was missing and a documented maximum stands in
 
 

@@ -125,10 +125,8 @@ def meets_at(host: Host, memory: Memory, total: Reserve, goal: Goal, min_free_ki
     """The same with another vm.min_free_kbytes: only watermarks change, so only they are computed again."""
     zones = marked_zones(host, memory, min_free_kib)
     index = watermarks.normal_index(zones)
-    drop = condition(total.conditions, "with_drop")
-    found = reserve.conditions(
-        zones, index, total.need_pages, None if drop is None else drop.left_pages, total.pin_pages
-    )
+    left = {one.id: one.left_pages for one in total.conditions}
+    found = reserve.conditions(zones, index, left.get("settings_alone"), left.get("with_drop"))
     if holds(found, goal.condition) is not True:
         return False
     cpus = host.cpus or 1

@@ -307,7 +307,11 @@ def _rows(result: CheckResult, limits: Limits) -> Child:
     needed = [row for row in ordered if row.kind == "need"]
     shown = [*needed, *(row for row in ordered if row.kind != "need")][: limits.others]
     swatches = {id(row): at for at, row in enumerate(needed)}
-    kinds = {"need": "need", "pin": "others, above the reserve", "others": "others, in the reserve"}
+    kinds = {
+        "pin": "others, above the reserve",
+        "others": "others, in the reserve",
+        "ring": "above the floor",
+    }
     rows: list[Sequence[Child]] = []
     for row in shown:
         at = swatches.get(id(row))

@@ -43,7 +43,11 @@ VERDICT_MEANS = {
     Verdict.CANNOT_TELL: "something that decides it could not be read or is not bounded",
 }
 
-ROW_KINDS = {"pin": " (others, above the reserve)", "others": " (others, in the reserve)"}
+ROW_KINDS = {
+    "pin": " (others, above the reserve)",
+    "others": " (others, in the reserve)",
+    "ring": " (above the floor)",
+}
 CONDITION_HOLDS = {True: "holds", False: "does not hold", None: "cannot be told"}
 
 
