@@ -260,3 +260,36 @@ def test_a_host_whose_memory_was_not_read() -> None:
     assert found.exclusive_pages is None
     assert found.zones == ()
     assert not any(one.holds for one in found.conditions)
+
+
+# --- queues and tables of others ---------------------------------------------------------------------------
+
+
+def test_connection_tracking_holds_its_entries() -> None:
+    assert holder(with_sysctl("net.netfilter.nf_conntrack_max", "65536"), "connection tracking") == 5120
+    assert holder(replace(HOST, modules=frozenset({"nf_conntrack"})), "connection tracking") is None
+
+
+def test_a_verdict_queue_holds_its_packets() -> None:
+    name = "proc/net/netfilter/nfnetlink_queue"
+    loaded = replace(HOST, modules=frozenset({"nfnetlink_queue"}))
+    assert holder(loaded, "NFQUEUE") is None
+    one = replace(loaded, texts={**HOST.texts, name: "    0  31621     0 2  4016     0     0        0  1\n"})
+    assert holder(one, "NFQUEUE") == 1024 * 16
+    assert not [pool for pool in pools_of(replace(one, texts={name: ""})) if pool.holder == "NFQUEUE"]
+
+
+def test_a_router_holds_what_waits_to_leave() -> None:
+    router = with_sysctl("net.ipv4.ip_forward", "1")
+    assert holder(router, "packets forwarded to") == 32 * 256
+
+
+@pytest.mark.parametrize(("rps", "pages"), [(False, 1000), (True, 16_000), (None, 16_000)])
+def test_packets_are_merged_before_the_backlog_unless_rps_is_off(rps: bool | None, pages: int) -> None:
+    host = replace(HOST, cpus=1, links=tuple(replace(one, rps=rps) for one in HOST.links))
+    assert holder(host, "softnet backlog") == pages
+
+
+def test_swap_over_nfs_takes_more_than_it_sends() -> None:
+    assert holder(with_user(transport=Transport.NFS), "NFS swap requests") == 96
+    assert not [one for one in others_of(HOST) if one.holder == "NFS swap requests"]

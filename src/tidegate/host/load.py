@@ -18,8 +18,12 @@ _FLAGGED = frozenset({Transport.NBD, Transport.ISCSI, Transport.NVME_TCP})
 _FRAG_DEFAULT_BYTES = 4 * MIB  # IPV6_FRAG_HIGH_THRESH
 _TUN_QUEUE = 1000  # tx_queue_len of a tap; 500 of a tun
 _SKB_MAX = 64 * KIB
+_VERDICTS = 1024  # NFQNL_QMAX_DEFAULT
+_CONNTRACK = 320  # an entry of nf_conntrack with its usual extensions
+_QDISC = 32 * MIB  # memory_limit of fq_codel
 _SWAP_CLUSTER_MAX = 32  # pages that reclaim takes off the lists at once
 _XFS_BUFFER = 64 * KIB  # XFS_MAX_BLOCKSIZE
+_NFS_REQUEST = 12 * KIB  # nfs_page 32 of 192, nfs_direct_req, nfs_pgio_header, rpc_task and its buffer
 
 
 def machine_of(host: Host) -> reserve.Machine:
@@ -248,10 +252,11 @@ def _socket_pools(host: Host) -> list[reserve.Pool]:
 
 
 def _queue_pools(host: Host) -> list[reserve.Pool]:
-    """Queues that count packets instead of bytes."""
+    """Queues that count packets or entries instead of bytes."""
     made = []
     backlog = sysctl_int(host, "net.core.netdev_max_backlog")
-    each = _SKB_MAX if any(link.rps is True for link in host.links) else host.page_bytes
+    merged = any(link.rps is not False for link in host.links if _is_nic(host, link))  # GRO comes before RPS
+    each = _SKB_MAX if merged or any(link.kind == "veth" for link in host.links) else host.page_bytes
     why = "packets of netif_rx and RPS before anybody looks at them"
     if backlog is None or host.cpus is None:
         amount, why = None, "netdev_max_backlog or the number of CPUs was not read"
@@ -277,9 +282,65 @@ def _queue_pools(host: Host) -> list[reserve.Pool]:
             measured=False,
         )
         for link in host.links
-        if link.kind == "tun" and link.up is not False
+        if link.kind in ("tun", "macvtap") and link.up is not False
     ]
-    return made
+    return made + _verdict_queue_pools(host) + _conntrack_pools(host) + _forwarded_pools(host)
+
+
+def _verdict_queue_pools(host: Host) -> list[reserve.Pool]:
+    """Packets that wait for a program's verdict (nfqnl_enqueue_packet); a program may ask for longer queues."""
+    name = "proc/net/netfilter/nfnetlink_queue"
+    if "nfnetlink_queue" not in host.modules and name not in host.texts:
+        return []
+    queues = [line for line in host.texts.get(name, "").splitlines() if line.strip()]
+    read = name in host.texts
+    if read and not queues:
+        return []
+    return [
+        reserve.Pool(
+            holder="NFQUEUE",
+            amount_bytes=len(queues) * _VERDICTS * _SKB_MAX if read else None,
+            why=f"{len(queues)} queues of {_VERDICTS} packets of 64 KiB" if read else f"{name} was not read",
+            factor=False,
+            subject=name,
+            measured=False,
+        )
+    ]
+
+
+def _conntrack_pools(host: Host) -> list[reserve.Pool]:
+    """Entries of connection tracking: slab pages taken with GFP_ATOMIC, held until they time out."""
+    name = "net.netfilter.nf_conntrack_max"
+    entries = sysctl_int(host, name)
+    if entries is None and "nf_conntrack" not in host.modules:
+        return []
+    why = (
+        f"{entries:,} entries of {_CONNTRACK} bytes: {name}"
+        if entries is not None
+        else f"{name} was not read"
+    )
+    amount = None if entries is None else entries * _CONNTRACK
+    return [
+        reserve.Pool(holder="connection tracking", amount_bytes=amount, why=why, factor=False, subject=name)
+    ]
+
+
+def _forwarded_pools(host: Host) -> list[reserve.Pool]:
+    """Packets that this host passes on wait in the queue of the NIC they leave by (ip_forward: no test)."""
+    if sysctl_int(host, "net.ipv4.ip_forward") != 1:
+        return []
+    return [
+        reserve.Pool(
+            holder=f"packets forwarded to {link.name}",
+            amount_bytes=_QDISC * (link.ring.queues or 1),
+            why="32 MiB a queue, the limit of fq_codel, until the NIC has sent them: net.ipv4.ip_forward",
+            factor=False,
+            subject=link.name,
+            measured=False,
+        )
+        for link in host.links
+        if _is_nic(host, link)
+    ]
 
 
 def pools_of(host: Host) -> tuple[reserve.Pool, ...]:
@@ -294,7 +355,7 @@ def _reclaimers(host: Host) -> reserve.Other:
     )
     if not fronts:
         why = (
-            "reclaim runs under PF_MEMALLOC, but what it allocates on the way to a device is refused the "
+            "reclaim runs under PF_MEMALLOC, but what it allocates on the way to a block device is refused the "
             "reserve (add_to_swap, mempool_alloc: __GFP_NOMEMALLOC); what its sends take is in the rows above"
         )
         return reserve.Other(holder="kswapd, direct and memcg reclaim", pages=0, why=why)
@@ -307,9 +368,27 @@ def _reclaimers(host: Host) -> reserve.Other:
     return reserve.Other(holder="kswapd, direct and memcg reclaim", pages=pages, why=why, measured=False)
 
 
+def _nfs_requests(host: Host) -> list[reserve.Other]:
+    """Swap over NFS: what nfs_swap_rw() and the rpc tasks allocate under PF_MEMALLOC, beside the data sent.
+
+    swap_writepage_fs() takes its swap_iocb from a mempool, which refuses the reserve: once memory is short no
+    more than the 32 of the pool are under way. Each makes a direct request, up to 32 nfs_page, its write
+    headers, rpc tasks and their buffers.
+    """
+    names = [user.name for user in host.users if user.transport is Transport.NFS and flagged(user)]
+    if not any(user.swaps or user.kind is UserKind.SWAPFILE for user in host.users if user.name in names):
+        return []
+    why = (
+        f"up to {_SWAP_CLUSTER_MAX} swap requests of {_SWAP_CLUSTER_MAX} pages (mm/page_io.c:sio_pool), each "
+        f"with {_NFS_REQUEST // KIB} KiB of nfs_page, write headers and rpc tasks"
+    )
+    pages = _SWAP_CLUSTER_MAX * _NFS_REQUEST // host.page_bytes
+    return [reserve.Other(holder="NFS swap requests", pages=pages, why=why, subject=names[0], measured=False)]
+
+
 def others_of(host: Host) -> tuple[reserve.Other, ...]:
     """Everybody else who runs under PF_MEMALLOC here, or whose socket is flagged."""
-    made = [_reclaimers(host)]
+    made = [_reclaimers(host), *_nfs_requests(host)]
     smb = [user.name for user in host.users if user.transport is Transport.SMB]
     smb += [mount.point for mount in host.mounts if mount.fstype in ("cifs", "smb3") and not smb]
     if smb:
