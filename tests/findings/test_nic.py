@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from tests.findings import hosts
-from tests.findings.cases import IGB, with_link
+from tests.findings.cases import IGB, with_link, with_nic
 
 from tidegate.drivers import driver
 from tidegate.findings import RULES
@@ -30,7 +30,8 @@ def state(rule: str, host: Host) -> State:
         ("e1000e", False, True, False),  # the key is off: ordinary memory only
         ("igb", False, False, True),
         ("mlx5_core", True, True, False),
-        ("bnxt_en", True, True, False),  # recycles, and cannot copy: every packet is dropped
+        ("bnxt_en", True, False, True),  # as tg3 (bnxt_copy_skb)
+        ("bnxt_en", False, True, False),
         ("tg3", True, False, True),  # recycles, and copies acknowledgements into the reserve
         ("tg3", False, True, False),
         ("8139cp", True, False, True),
@@ -86,3 +87,10 @@ def test_a_ring_of_an_unknown_driver_may_drain_the_reserve() -> None:
 def test_what_carries_a_user_must_be_known_before_it_is_called_unflagged() -> None:
     unknown = hosts.with_user(transport=Transport.OTHER)
     assert (state("D6", unknown), state("D12", unknown)) == (State.UNKNOWN, State.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("pcnet32", State.ABSENT), ("tg3", State.ABSENT), ("8139cp", State.APPLIES)]
+)
+def test_heads_of_small_frames_may_come_from_the_reserve(name: str, found: State) -> None:
+    assert state("D3", with_nic(driver=name)) is found

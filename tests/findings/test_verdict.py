@@ -8,7 +8,7 @@ from tests.findings.cases import READY_CLIENT
 from tidegate.findings import judge
 from tidegate.findings.verdict import Decision, decide
 from tidegate.host.facts import Host
-from tidegate.result import Gap, Reserve, Row, State, Topic, Verdict
+from tidegate.result import Condition, Gap, Reserve, Row, State, Topic, Verdict
 
 
 def decision(host: Host, reserve: Reserve) -> Decision:
@@ -106,3 +106,12 @@ def test_the_firmest_ground_speaks_first() -> None:
     said = decision(host, hosts.reserve(need=900))
     assert "block IO may withdraw more than only block IO can take" in said.reason
     assert said.reason.endswith("(D15; also D3).")
+
+
+def test_safe_says_what_the_room_below_min_holds() -> None:
+    kept = hosts.reserve(kept=True)
+    for below, said in ((474, True), (475, False)):
+        drop = Condition(id="with_drop", left_pages=75, right_pages=below, holds=True, text="")
+        found = decision(hosts.HOST, replace(kept, conditions=(*kept.conditions, drop)))
+        assert found.verdict is Verdict.SAFE
+        assert any("reclaim keeps up" in line for line in found.conditions) is said

@@ -16,7 +16,7 @@ from tidegate.findings.exposure import (
     user_evidence,
 )
 from tidegate.findings.rule import Judgement, Rule, absent, applies, unknown
-from tidegate.host.facts import BlockUser, Host, sysctl_int
+from tidegate.host.facts import BlockUser, Host, Transport, sysctl_int
 from tidegate.result import Cure, Evidence, Reserve, Row, Severity, Shown, Topic
 from tidegate.setting_ids import (
     CAP,
@@ -86,7 +86,9 @@ def _d4(host: Host, _reserve: Reserve) -> Judgement:
                 *evidence,
                 severity=Severity.STALL,
             )
-        return absent("no zone is large enough for a high-order reserve, or nothing asks for one", *evidence)
+        return absent(
+            "no zone is large enough for it, or sockets and rings ask for single pages only", *evidence
+        )
 
     return over_users(host, of_user)
 
@@ -103,8 +105,9 @@ D4 = Rule(
     cure=Cure(settings=(HIGH_ORDER_ALLOC_DISABLE,)),
     mechanism=(
         "Pages in MIGRATE_HIGHATOMIC blocks are handed to ALLOC_HIGHATOMIC, OOM victims and non-blocking "
-        "requests, not to ALLOC_NO_WATERMARKS, which replaced those flags. Order-3 GFP_ATOMIC requests "
-        "(virtio_net, page fragments) create such blocks, up to about 1 % of a zone of 200 MB or more. "
+        "requests, not to ALLOC_NO_WATERMARKS, which replaced those flags. High-order GFP_ATOMIC requests "
+        "(virtio_net's buffers, socket fragments, large slabs; not the fragments of netdev_alloc_frag, which "
+        "carry __GFP_NOMEMALLOC) create such blocks, up to about 1 % of a zone of 200 MB or more. "
         "Pages on another CPU's list are out of reach as well, and not in the free count. Both come back "
         "by direct reclaim only."
     ),
@@ -217,9 +220,12 @@ def _d16(host: Host, _reserve: Reserve) -> Judgement:
                 f"{queue.wbt_usec}"
             )
             evidence.append(Evidence(source=f"sys/block/{queue.device}/queue", value=depth))
+        full = "its queue, its connection or the bio pool of two is"
+        if user.transport is Transport.NFS:  # swap_writepage_fs(): no bio, no queue, and sunrpc sends for it
+            full = "the pool of 32 swap requests is"
         return applies(
-            f"kswapd itself submits the writes of {user.name} and sleeps when its queue, its connection or "
-            "the bio pool of two is full; everybody who reclaims waits for kswapd",
+            f"kswapd itself submits the writes of {user.name} and sleeps when {full} used up; everybody who "
+            "reclaims waits for kswapd",
             *evidence,
             sysctl_evidence(host, WATERMARK_SCALE, "kswapd starts earlier where it is larger"),
             severity=Severity.STALL,
@@ -248,8 +254,9 @@ D16 = Rule(
     ),
     mechanism=(
         "Swap-out may block by design: for a tag, in write-back throttling, on the transport's send lock, "
-        "for a bio from a pool of two. kswapd is one thread a node, and tasks in direct reclaim that are "
-        "over half of min sleep until kswapd has done something."
+        "for a bio from a pool of two (NFS: a swap request from a pool of 32). kswapd is one thread a node, and "
+        "tasks in direct reclaim sleep while their node has less free than half of its min, until kswapd has "
+        "freed some."
     ),
     functions=("mm/vmscan.c:pageout", "mm/mempool.c:mempool_alloc", "mm/vmscan.c:throttle_direct_reclaim"),
     reproduce="A slow server: 1 Mbit/s on its side, the load of D1 without foreign traffic.",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tidegate.host.facts import Host
-from tidegate.result import Cure, Evidence, Finding, Reserve, Severity, Shown, State, Topic
+from tidegate.result import Cure, Evidence, Finding, Gap, Reserve, Severity, Shown, State, Topic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,11 @@ def applies(
     )
 
 
+def missing(gap: Gap) -> str:
+    """A gap as the beginning of a sentence: `proc/swaps is absent`, `peers of nbd0 cannot be seen`."""
+    return f"{gap.path} {gap.status}" if gap.status.startswith("cannot") else f"{gap.path} is {gap.status}"
+
+
 def judge_rule(rule: Rule, host: Host, reserve: Reserve) -> Finding:
     """Ask one rule; `absent` becomes `unknown` where a gap lies in a topic that it needs."""
     answer = rule.judge(host, reserve)
@@ -82,7 +87,7 @@ def judge_rule(rule: Rule, host: Host, reserve: Reserve) -> Finding:
     holes = [gap for gap in host.gaps if gap.topic in needs]
     if state is State.ABSENT and holes:
         state = State.UNKNOWN
-        why = f"{holes[0].path} is {holes[0].status}" + (f" and {len(holes) - 1} more" if holes[1:] else "")
+        why = f"{missing(holes[0])}{f' (and {len(holes) - 1} more)' if holes[1:] else ''}"
         evidence = tuple(Evidence(source=gap.path, value=gap.status, meaning=gap.detail) for gap in holes[:8])
     return Finding(
         id=rule.id,

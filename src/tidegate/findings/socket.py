@@ -18,7 +18,17 @@ from tidegate.findings.exposure import (
 )
 from tidegate.findings.nic import KEPT, nic_evidence, over_drivers, soft_rdma, user_marks
 from tidegate.findings.rule import Judgement, Rule, absent, applies, unknown
-from tidegate.host.facts import BlockUser, Host, Link, Socket, Transport, nics_of, sysctl_int, sysctl_ints
+from tidegate.host.facts import (
+    BlockUser,
+    Daemon,
+    Host,
+    Link,
+    Socket,
+    Transport,
+    nics_of,
+    sysctl_int,
+    sysctl_ints,
+)
 from tidegate.host.load import flagged
 from tidegate.result import Cure, Evidence, Reserve, Severity, Shown, Topic
 from tidegate.setting_ids import (
@@ -172,6 +182,12 @@ D11 = Rule(
 )
 
 
+def _limit(daemon: Daemon) -> str:
+    if daemon.memory_max is None:
+        return "none" if daemon.memory_max_known else "not read"
+    return str(daemon.memory_max)
+
+
 def _d12(host: Host, _reserve: Reserve) -> Judgement:
     def of_user(user: BlockUser) -> Judgement:
         if user.transport is Transport.OTHER:
@@ -183,7 +199,7 @@ def _d12(host: Host, _reserve: Reserve) -> Judgement:
         evidence = tuple(
             Evidence(
                 source=one.evidence or f"proc/{one.pid}/cgroup",
-                value=f"{one.cgroup}: memory.max {one.memory_max}",
+                value=f"{one.cgroup}: memory.max {_limit(one)}",
                 meaning=f"{one.comm} ({one.pid})",
             )
             for one in (limited or makers)

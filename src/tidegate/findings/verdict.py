@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tidegate.findings import RULES
 from tidegate.findings.exposure import NO_USERS, firmness
 from tidegate.findings.host import unbounded_rows
+from tidegate.findings.rule import missing
 from tidegate.host.facts import Host, Transport
 from tidegate.host.load import flagged
 from tidegate.result import Finding, Reserve, Severity, State, Topic, Verdict
@@ -60,9 +61,7 @@ def _doubt(host: Host, reserve: Reserve, deadlocks: list[Finding]) -> str:
     """Why it cannot be told, or nothing."""
     if holes := [gap for gap in host.gaps if gap.topic is Topic.USERS]:
         more = f" (and {len(holes) - 1} more)" if holes[1:] else ""
-        return (
-            f"What this host has over the network cannot be told: {holes[0].path} is {holes[0].status}{more}."
-        )
+        return f"What this host has over the network cannot be told: {missing(holes[0])}{more}."
     if host.container and not host.users:
         return (
             "This was read inside a container, which sees one namespace only: what the host has over the "
@@ -86,15 +85,33 @@ def _conditions(host: Host, reserve: Reserve, found: tuple[Finding, ...]) -> tup
     if stalls:
         names = "; ".join(f"{one.title} ({one.id})" for one in stalls)
         lines.append(f"apart from stalls, which end by themselves or by an OOM kill: {names}")
-    lines += [
-        f"as long as {one.text}" for one in reserve.conditions if one.id == "settings_alone" and one.holds
-    ]
+    lines += _arithmetic(reserve)
     lines += [
         f"as long as {row.holder} takes no more than its documented maximum of {row.pages:,} pages"
         for row in reserve.rows
         if not row.measured and row.pages is not None
     ]
     return tuple(dict.fromkeys((*filter(None, lines), *_unseen(host))))
+
+
+def _arithmetic(reserve: Reserve) -> list[str]:
+    """The inequality that SAFE rests on, and what it takes for granted.
+
+    `high` is where kswapd brings a zone back to. Ordinary requests alone may take it down to min before
+    (__alloc_pages_slowpath()); from there to the floor there is the room of `with_drop` only.
+    """
+    found = {one.id: one for one in reserve.conditions}
+    alone, drop = found.get("settings_alone"), found.get("with_drop")
+    if alone is None or not alone.holds:
+        return []
+    lines = [f"as long as {alone.text}"]
+    left, below = alone.left_pages, None if drop is None else drop.right_pages
+    if left is not None and below is not None and left > below:
+        lines.append(
+            f"as long as reclaim keeps up, so that a burst finds zones near high: from min down to 3/8 of it "
+            f"there is room for {below:,} of those {left:,} pages"
+        )
+    return lines
 
 
 def _while_connected(host: Host, faults: list[Finding]) -> str:
