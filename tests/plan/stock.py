@@ -66,6 +66,8 @@ def sysctls(ram_mib: int) -> dict[str, str]:
         "net.core.wmem_max": "212992",
         "net.ipv4.ipfrag_high_thresh": "4194304",
         "net.ipv6.ip6frag_high_thresh": "4194304",
+        "net.ipv4.ipfrag_low_thresh": "3145728",
+        "net.ipv6.ip6frag_low_thresh": "3145728",
         "net.ipv4.tcp_mem": f"{tcp // 4 * 3}\t{tcp}\t{tcp // 4 * 3 * 2}",
         "net.ipv4.udp_mem": f"{udp // 4 * 3}\t{udp}\t{udp // 4 * 3 * 2}",
         "net.ipv4.tcp_rmem": f"4096\t131072\t{most}",

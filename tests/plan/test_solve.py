@@ -147,7 +147,8 @@ def test_more_connections_never_get_a_smaller_reserve_by_the_same_condition(
 ) -> None:
     few, many = (solve(stock.host(ram, connections=number)) for number in (connections, connections + 1))
     caps = [{one.new for one in plan.settings if one.id.startswith("cap:")} for plan in (few, many)]
-    if few.rests_on == many.rests_on and caps[0] == caps[1]:
+    fits = {"D15" in one.cures for plan in (few, many) for one in plan.settings if one.id == ids.MIN_FREE}
+    if few.rests_on == many.rests_on and caps[0] == caps[1] and len(fits) < 2:
         assert int(new(few, ids.MIN_FREE) or 0) <= int(new(many, ids.MIN_FREE) or 0)
 
 
@@ -273,6 +274,26 @@ def test_a_fixed_target_is_never_looser_than_what_is_there() -> None:
     assert fixed(tight, ids.IPFRAG_HIGH_THRESH) is None
     assert fixed(tight, ids.HIGH_ORDER_ALLOC_DISABLE) is None
     assert fixed(stock.host(), ids.IPFRAG_HIGH_THRESH) is not None
+
+
+def test_a_low_threshold_goes_before_the_high_one_that_it_would_refuse() -> None:
+    names = [one.id for one in solve(stock.host(), format="sysctl").settings]
+    for low, high in (
+        (ids.IPFRAG_LOW_THRESH, ids.IPFRAG_HIGH_THRESH),
+        (ids.IP6FRAG_LOW_THRESH, ids.IP6FRAG_HIGH_THRESH),
+    ):
+        assert names.index(low) + 1 == names.index(high)
+    low_enough = solve(stock.host(net__ipv4__ipfrag_low_thresh="65536"))
+    assert new(low_enough, ids.IPFRAG_LOW_THRESH) is None
+    assert new(low_enough, ids.IPFRAG_HIGH_THRESH) == "262144"
+
+
+def test_without_the_low_threshold_the_high_one_is_left_alone() -> None:
+    host = stock.host()
+    host = replace(
+        host, sysctls={name: value for name, value in host.sysctls.items() if "ipfrag_low" not in name}
+    )
+    assert new(solve(host), ids.IPFRAG_HIGH_THRESH) is None
 
 
 def test_a_value_that_is_there_already_is_no_setting() -> None:

@@ -36,7 +36,9 @@ _ORDER = (
     ids.TCP_WMEM,
     ids.TCP_MEM,
     ids.UDP_MEM,
+    ids.IPFRAG_LOW_THRESH,
     ids.IPFRAG_HIGH_THRESH,
+    ids.IP6FRAG_LOW_THRESH,
     ids.IP6FRAG_HIGH_THRESH,
     ids.NETDEV_MAX_BACKLOG,
     ids.RMEM_MAX,
@@ -149,8 +151,10 @@ def _in_order(made: Iterable[Setting]) -> tuple[Setting, ...]:
 def _simple(task: _Task, wanted: set[str]) -> tuple[Setting, ...]:
     """Settings whose value needs no sum: what findings ask for, and what makes others' share smaller."""
     host = task.before.host
-    made: list[Setting | None] = [settings.fixed(host, name) for name in settings.FIXED]
-    made = [one for one in made if one and (one.id in wanted or one.id in _MOVERS)]
+    made: list[Setting | None] = []
+    for name in settings.FIXED:
+        if (name in wanted or name in _MOVERS) and (one := settings.fixed(host, name)):
+            made += settings.with_threshold(host, one)
     made += [settings.neighbour(host, _name(name)) for name in sorted(wanted) if _is(name, ids.NEIGHBOUR)]
     made += [settings.threaded(host, _name(name)) for name in sorted(wanted) if _is(name, ids.THREADED)]
     return tuple(one for one in map(task.can, made) if one)
@@ -258,8 +262,12 @@ def _pruned(task: _Task, made: tuple[Setting, ...]) -> tuple[Setting, ...]:
 
 def _groups(made: tuple[Setting, ...]) -> list[tuple[Setting, ...]]:
     """Settings that are tried together, the least welcome first: one family is one decision."""
-    families = dict.fromkeys(ids.family_of(one.id) for one in reversed(made))
-    return [tuple(one for one in made if ids.family_of(one.id) == family) for family in families]
+
+    def decision(one: Setting) -> str:
+        return settings.GOES_WITH.get(one.id, ids.family_of(one.id))
+
+    decisions = dict.fromkeys(decision(one) for one in reversed(made))
+    return [tuple(one for one in made if decision(one) == name) for name in decisions]
 
 
 def _score(task: _Task, made: tuple[Setting, ...]) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from tidegate.plan import bounds
 from tidegate.plan.bounds import GOALS
 from tidegate.plan.judged import Judged
 from tidegate.plan.rules_of_thumb import rules_of_thumb
+from tidegate.plan.settings import GOES_WITH
 from tidegate.result import (
     Finding,
     Plan,
@@ -44,7 +45,7 @@ def plan_of(
     found = accept(after.findings, accepted, today=today or _taken_on(before.host))
     total = after.reserve
     rests_on = next((one.id for one in total.conditions if one.holds), "") if before.host.users else ""
-    largest = bounds.dominant(total.rows, "need", "others", "pin")
+    largest = bounds.dominant(total.rows, "need", "others", "ring", "pin")
     fits = _fits(before, after)
     return Plan(
         host=host_view(before.host),
@@ -88,7 +89,9 @@ def with_cures(
             cures=tuple(
                 finding.id
                 for finding in before
-                if finding.id in cured and {one.id, ids.family_of(one.id)} & set(finding.cure.settings)
+                if finding.id in cured
+                and {one.id, ids.family_of(one.id), GOES_WITH.get(one.id, one.id)}
+                & set(finding.cure.settings)
             ),
         )
         for one in chosen
@@ -206,7 +209,7 @@ def _smaller(row: Row, total: Reserve) -> str:
         how = "a tighter bound on what others may hold"
     else:
         how = "find out what it needs"
-    return f"{row.holder} takes {size}: {how}"
+    return f"{row.holder}, {size}: {how}"
 
 
 def _cannot_hold(chosen: tuple[Setting, ...], whole: tuple[Setting, ...], format: str) -> tuple[str, ...]:

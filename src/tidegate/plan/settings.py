@@ -151,6 +151,38 @@ def fixed(host: Host, name: str) -> Setting | None:
 
 FIXED = tuple(_FIXED)
 
+# The kernel refuses a high threshold below the low one: which goes before which, with its target.
+LOW_BEFORE_HIGH = {
+    ids.IPFRAG_HIGH_THRESH: (ids.IPFRAG_LOW_THRESH, ids.IPFRAG_LOW_THRESH_TARGET),
+    ids.IP6FRAG_HIGH_THRESH: (ids.IP6FRAG_LOW_THRESH, ids.IP6FRAG_LOW_THRESH_TARGET),
+}
+# Settings that mean nothing without another one.
+GOES_WITH = {low: high for high, (low, _) in LOW_BEFORE_HIGH.items()}
+
+
+def with_threshold(host: Host, high: Setting) -> tuple[Setting, ...]:
+    """A setting, after the low threshold that would make the kernel refuse it; nothing where that was not read."""
+    if high.id not in LOW_BEFORE_HIGH:
+        return (high,)
+    name, target = LOW_BEFORE_HIGH[high.id]
+    now = sysctl_int(host, name)
+    if now is None:
+        return ()
+    if now <= int(high.new):
+        return (high,)
+    low = sysctl(
+        host,
+        name,
+        str(target),
+        Texts(
+            law=Law.DISCARD,
+            why="the kernel refuses a high threshold below this one, so it goes first",
+            lower="0",
+            upper=f"{high.new}: the high threshold",
+        ),
+    )
+    return (low, high) if low else (high,)
+
 
 _POOLS = {
     ids.TCP_MEM: "all TCP sockets together hold at most this",
@@ -185,7 +217,7 @@ def min_free(host: Host, new_kib: int, goal: Goal, most_kib: int) -> Setting | N
     `host` is as it will be but for this.
     """
     total = reserve_of(host)
-    row = bounds.dominant(total.rows, "need", "others", "pin")
+    row = bounds.dominant(total.rows, "need", "others", "ring", "pin")
     least = bounds.least_min_free(host, goal, new_kib, total)
     if goal.condition == "settings_alone":
         why = "others cannot bring free memory down to 3/8 of min, where the receive ring runs dry"
