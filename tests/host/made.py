@@ -17,7 +17,7 @@ IO_FLUSHER = 0x400000 | 0x80000 | 0x100000  # PF_RANDOMIZE, PF_MEMALLOC_NOIO, PF
 CLIENT = "10.0.2.15"
 SERVER = "10.0.2.2"
 GATEWAY = "10.0.2.1"
-PATTERNS = ("proc/**", "sys/**", "netlink/**", "etc/**", "var/**", "run/**", "dev/**")
+PATTERNS = ("proc/**", "sys/**", "netlink/*", "etc/**", "var/**", "run/**", "dev/**", ".dockerenv")
 
 
 @dataclass

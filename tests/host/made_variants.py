@@ -279,7 +279,7 @@ def zram_writeback() -> Made:
     nic(made)
     nbd(made)
     disk(made, "zram0", "251:0", place="../devices/virtual/block/zram0")
-    made.put("sys/block/zram0/backing_dev", "/dev/nbd0")
+    made.put("sys/block/zram0/backing_dev", "/dev/nbd0").put("sys/block/zram0/bd_stat", "0 0 0")
     swap(made, "/dev/zram0")
     return made
 

@@ -318,8 +318,11 @@ def _zram(reading: Reading, device: Device) -> Device | None:
     if not device.name.startswith("zram"):
         return None
     path = f"{device.folder}/backing_dev"
-    behind = reading.word(path, Topic.USERS, filled=True)
-    hidden = behind is None and reading.status(path) is not Status.ABSENT
+    # Both files are there, or neither: CONFIG_ZRAM_WRITEBACK.
+    behind = reading.word(path, Topic.USERS, filled=True, must=reading.has(f"{device.folder}/bd_stat"))
+    hidden = behind is None and (
+        reading.status(path) is not Status.ABSENT or reading.has(f"{device.folder}/bd_stat")
+    )
     behind = behind or ("not read" if hidden else "none")
     link = ChainLink(kind="zram", name=device.name, detail=behind, evidence=_seen(path, behind))
     if behind == "none" or hidden:

@@ -16,6 +16,7 @@ from tidegate.result import Gap, Topic
 T = TypeVar("T")
 
 _UNREADABLE = frozenset({Status.DENIED, Status.DAMAGED, Status.NOT_HELD})
+_NOTHING = frozenset({Status.ABSENT, Status.NOT_HELD})
 _SHOWN = 60  # of a garbled line
 
 
@@ -161,9 +162,8 @@ class Reading:
 
     def has(self, path: str) -> bool:
         """Something of that path or below it is there, read or not."""
-        if path.rstrip("/") in self._index():
-            return True
-        return status(self.record, path) not in {Status.ABSENT, Status.NOT_HELD}
+        member = self.record.members.get(path)
+        return path.rstrip("/") in self._index() or (member is not None and member.status not in _NOTHING)
 
     def _index(self) -> dict[str, dict[str, None]]:
         if self._below is None:
@@ -178,7 +178,7 @@ class Reading:
 
 
 def _there(members: Mapping[str, Member]) -> Iterable[str]:
-    return (path for path, one in members.items() if one.status not in {Status.ABSENT, Status.NOT_HELD})
+    return (path for path, one in members.items() if one.status not in _NOTHING)
 
 
 def _fault(got: str) -> str:
