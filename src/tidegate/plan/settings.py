@@ -87,7 +87,7 @@ _FIXED: dict[str, tuple[int, Texts]] = {
         ids.HIGH_ORDER_ALLOC_DISABLE_TARGET,
         Texts(
             law=Law.DISCARD,
-            why="a packet that nobody reads pins one page, not 32 KiB: what is charged is what is pinned",
+            why="socket fragments and the buffers of virtio_net are single pages, not slices of 32 KiB",
             lower="1: the switch is on",
             upper="1",
         ),
