@@ -213,6 +213,45 @@ def test_a_tls_proxy_between() -> None:
     assert "stunnel" in (user.server_evidence.meaning if user.server_evidence else "")
 
 
+def test_a_server_of_any_name_that_keeps_the_device_open() -> None:
+    made = base()
+    nic(made)
+    nbd(made, connections=0, netlink=True)
+    process(made, 480, "my-server", sockets=(70,), files=("/dev/nbd0",))
+    tcp(made, 51000, SERVER, 5000, 7777)  # somebody else's
+    swap(made, "/dev/nbd0")
+    user = only(made)
+    assert (user.userspace, user.server_local, user.sockets) == (("my-server",), True, ())
+
+
+def test_a_client_that_lost_its_connection_is_no_server() -> None:
+    made = nbd_swap_host(connections=0)
+    host = read(made)
+    assert host.users[0].userspace == ()
+    assert Topic.SOCKETS in {gap.topic for gap in host.gaps}
+
+
+def test_vduse_and_tcmu_have_their_process_in_the_path() -> None:
+    made = base()
+    nic(made)
+    disk(made, "vdc", "254:32", place="../devices/virtual/vduse/disk0/virtio9/block/vdc")
+    process(made, 930, "storage-daemon", files=("/dev/vduse/disk0",), sockets=(3300,))
+    tcp(made, 50300, SERVER, 6801, 3300)
+    swap(made, "/dev/vdc")
+    place = "../devices/tcm_loop_0/tcm_loop_adapter_0/host5/target5:0:1/5:0:1:0/block/sdb"
+    disk(made, "sdb", "8:16", place=place)
+    mount(made, "/t", "ext4", "/dev/sdb", number="8:16")
+    assert [user.name for user in read(made).users] == ["swap /dev/vdc"]
+    process(made, 940, "tcmu-runner")
+    assert [user.userspace for user in read(made).users] == [("storage-daemon",), ("tcmu-runner",)]
+
+
+def test_where_process_1_is_not_shown_others_may_be_missing() -> None:
+    host = read(nbd_swap_host().drop("proc/1"))
+    assert Topic.DAEMONS in {gap.topic for gap in host.gaps}
+    assert not any(one.owners_known for one in host.sockets if not one.pids)
+
+
 # ---- iscsi, nvme
 
 

@@ -53,11 +53,20 @@ def daemons_of(scene: Scene, users: Iterable[BlockUser]) -> tuple[Daemon, ...]:
         for one in scene.processes.by_pid.values():
             if not one.kthread and role_of(one.comm):
                 in_path.setdefault(one.pid, [])
+        _check_seen(scene)
     return tuple(
         _daemon(scene, process, in_path[pid])
         for pid in sorted(in_path)
         if (process := scene.processes.by_pid.get(pid)) is not None
     )
+
+
+def _check_seen(scene: Scene) -> None:
+    """Every machine has a process 1: where it is not shown, others are not either (hidepid, a partial record)."""
+    if 1 not in scene.processes.by_pid:
+        held = scene.reading.status("proc/1/comm") is Status.NOT_HELD
+        detail = "process 1 is not shown, so other processes may be missing"
+        scene.reading.gap("proc/1/comm", "not held" if held else "cannot be seen", Topic.DAEMONS, detail)
 
 
 def _daemon(scene: Scene, process: Process, users: list[BlockUser]) -> Daemon:

@@ -17,15 +17,19 @@ from tidegate.reserve import Zone
 
 SWAPS_HEAD = "Filename"
 
-_ZONE_HEAD = re.compile(r"Node (\d+), zone\s+(\S+)$")
-_ZONE_LINE = re.compile(r"(?:pages )?(free|boost|min|low|high|promo|spanned|present|managed|cma)\s+(\d+)$")
-_ZONE_STAT = re.compile(r"(nr_free_cma|nr_free_highatomic|nr_zone_(?:in)?active_(?:anon|file))\s+(\d+)$")
+_ZONE_HEAD = re.compile(r"Node ([0-9]{1,20}), zone\s+(\S+)$")
+_ZONE_LINE = re.compile(
+    r"(?:pages )?(free|boost|min|low|high|promo|spanned|present|managed|cma)\s+([0-9]{1,20})$"
+)
+_ZONE_STAT = re.compile(
+    r"(nr_free_cma|nr_free_highatomic|nr_zone_(?:in)?active_(?:anon|file))\s+([0-9]{1,20})$"
+)
 _PROTECTION = re.compile(r"protection: \(([\d, ]+)\)$")
-_PAGETYPE = re.compile(r"Node\s+(\d+), zone\s+(\S+), type\s+HighAtomic\s+(.*)$")
+_PAGETYPE = re.compile(r"Node\s+([0-9]{1,20}), zone\s+(\S+), type\s+HighAtomic\s+(.*)$")
 _RECLAIMABLE = tuple(
     f"nr_zone_{state}_{kind}" for state in ("inactive", "active") for kind in ("anon", "file")
 )
-_PCP_COUNT = re.compile(r"count:\s*(\d+)$")
+_PCP_COUNT = re.compile(r"count:\s*([0-9]{1,20})$")
 _ZONE_NEEDS = ("free", "min", "low", "high", "spanned", "present", "managed")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -63,6 +67,8 @@ def zoneinfo(text: str) -> tuple[Zone, ...]:
             if part:
                 zones.append(part.zone())
             part = _ZonePart(number, int(head[1]), head[2])
+            if any((one.node, one.name) == (part.node, part.name) for one in zones):
+                raise Garbled(number, line, "each zone once")
         elif line and part is None:
             raise Garbled(number, line, "Node N, zone NAME")
         elif part:

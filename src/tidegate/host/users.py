@@ -155,7 +155,8 @@ def _user(
     routes = (*(reach.routes or asked), *beyond)
     local, evidence = _server(scene, reach, routes)
     _unseen_nics(scene, routes, evidence)
-    if not reach.peers and reach.server_local is not True and reach.transport not in _PEERLESS:
+    peerless = reach.transport in _PEERLESS or bool(reach.userspace)
+    if not reach.peers and reach.server_local is not True and not peerless:
         scene.reading.gap(
             f"peers of {reach.leaf}", "cannot be seen", Topic.NETWORK, "where its server is was not found"
         )

@@ -33,7 +33,7 @@ def of_device(scene: Scene, device: Device) -> Reach | None:
     pid = scene.reading.number(path, Topic.SOCKETS, must=True)
     link = _link(scene, device, path, pid)
     process = scene.processes.by_pid.get(pid) if pid is not None else None
-    if process is not None and _serves_itself(process):
+    if process is not None and (_serves_itself(process) or _keeps(scene, process, device)):
         return _served_here(scene, device, link, (process,))
     if process is not None and not process.files_known:
         scene.reading.gap(f"proc/{pid}/fd", "denied", Topic.SOCKETS, f"which sockets {device.name} has")
@@ -44,6 +44,8 @@ def of_device(scene: Scene, device: Device) -> Reach | None:
     if process is not None and _client(process) and process.files_known and servers:
         return _served_here(scene, device, link, (process, *servers))
     found = _without_owner(scene)
+    if not servers and process is not None and not _client(process):
+        servers = (process,)
     if not found and servers and scene.processes.complete:
         return _served_here(scene, device, link, servers)
     if not found:
@@ -103,6 +105,15 @@ def _client(process: Process) -> bool:
 
 def _serves_itself(process: Process) -> bool:
     return any(re.fullmatch(name, process.comm) for name in _SERVERS)
+
+
+def _keeps(scene: Scene, process: Process, device: Device) -> bool:
+    """A server of any name: in NBD_DO_IT (it has the device open), is no client, and has no connection to a server."""
+    return (
+        f"/dev/{device.name}" in process.files
+        and not _client(process)
+        and not reach.owned_by(scene, process.pid)
+    )
 
 
 def _without_owner(scene: Scene) -> tuple[Socket, ...]:
