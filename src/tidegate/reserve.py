@@ -350,7 +350,11 @@ def zone_levels(zone: Zone, index: int, cpus: int | None, page_bytes: int) -> Zo
 
 
 def room(zones: tuple[Zone, ...], index: int, *, high: bool) -> int:
-    """Pages between high (or min) and the atomic floor, over the zones that serve the kernel's requests."""
+    """Pages between high (or min) and the atomic floor, over the zones that serve the kernel's requests.
+
+    All nodes together: GFP_ATOMIC and memalloc requests start at their own node and go on through the whole
+    zonelist (get_page_from_freelist(); neither is held by a cpuset), so they fail only when every zone is down.
+    """
     pages = 0
     for zone in filter(serves_kernel, zones):
         level = (wmark_high(zone) if high else wmark_min(zone)) + lowmem_reserve(zone, index)

@@ -189,8 +189,8 @@ D15 = Rule(
     mechanism=(
         "Nothing in the kernel sizes the reserve for its users (sk_set_memalloc says that the "
         "administrator must) or counts what is out. What only memalloc users can take is, per zone, 3/8 "
-        "of min plus lowmem_reserve. Each connection may hold twice its send buffer and three times its "
-        "receive buffer, each ring its slots; with autotuned buffers one connection alone reaches 24 MB. "
+        "of min plus lowmem_reserve. Each connection may hold one and a half times its send buffer "
+        "and three times its receive buffer, each ring that refills from the reserve its slots; with autotuned buffers one connection alone reaches 24 MB. "
         "When the sum is larger than the exclusive part, admitted IO can empty it before its own "
         "acknowledgements arrive."
     ),
