@@ -14,57 +14,43 @@ import ipaddress
 import re
 import secrets
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
+from tidegate.host.own_names import own_names
 from tidegate.host.record import Member, Record, Status
 
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)")
-_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F]*:[0-9a-fA-F:]*:)[0-9a-fA-F:]{2,39}(?![\w:])")
+_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F]*:[0-9a-fA-F:]*:)[0-9a-fA-F:]{2,39}(?![\w:]|\.\d)")
 _MAC = re.compile(r"(?<![\w:])(?:[0-9a-f]{2}:){5}[0-9a-f]{2}(?![\w:])")
-_QUALIFIED = re.compile(r"\b(?:iqn|nqn)\.\d{4}-\d{2}\.[\w.:+-]+|\b(?:eui|naa)\.[0-9a-fA-F]{8,32}")
+_QUALIFIED = re.compile(r"\b(?:iqn|nqn)\.\d{4}[.-]\d{2}\.[\w.:+-]+|\b(?:eui|naa)\.[0-9a-fA-F]{8,32}")
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
-_LVM = re.compile(r"(?<=LVM-)[0-9A-Za-z]{32,64}")
+_DEVICE_ID = re.compile(
+    r"(?<=LVM-)[0-9A-Za-z]{32,64}|(?<=LUKS[12]-)[0-9a-f]{32}|(?<=mpath-)[0-9A-Za-z]{16,64}"
+)
 _HEX_PAIR = re.compile(r"\b([0-9A-F]{32}|[0-9A-F]{8}):([0-9A-F]{4})\b")
 _HEX6 = re.compile(r"\b[0-9a-f]{32}\b")
 _DISCOVERY = "nqn.2014-08.org.nvmexpress.discovery"
 
-# Parts of paths that every system has: they say nothing of this one.
-_USUAL = frozenset(
-    """
-    bin boot cgroup containers data dev disk etc export exports fd home images kubelet lib lib64 libexec
-    local log lost+found machine media mapper memfd mnt net nfs opt overlay overlay2 plugins pods proc root
-    run sbin sda sdb pts lower upper mqueue shm snap srv storage swap swapfile swap.img sys system.slice
-    systemd tmp user user.slice init.scope usr var volumes work
-    """.split()
-)
-# Files whose words are the kernel's own.
-_KERNELS_OWN = (
-    "proc/zoneinfo",
-    "proc/vmstat",
-    "proc/meminfo",
-    "proc/net/netstat",
-    "proc/net/snmp",
-    "proc/modules",
-)
-_NAME_FILES = re.compile(
-    r"sys/block/[^/]+/dm/name|sys/bus/rbd/devices/[^/]+/(pool|name|pool_ns)|proc/sys/kernel/hostname"
-)
-_PATH_FILES = re.compile(
-    r"proc/self/(mountinfo|mountstats)|proc/swaps|etc/(fstab|exports)|sys/block/[^/]+/loop/backing_file"
-    r"|proc/\d+/cgroup|proc/fs/nfsfs/\w+|sys/kernel/config/nvmet/.*/device_path"
-)
-_WORD = re.compile(r"[A-Za-z_][\w.+-]{2,}")
+# Tables that print addresses as numbers: 32-bit words in this machine's order, as one number, or byte by byte.
+_NATIVE_HEX = frozenset(f"proc/net/{name}{six}" for name in ("tcp", "udp", "raw") for six in ("", "6"))
+# fs/nfs/client.c: nfs_server_list_show
+_NFS_SERVER = re.compile(r"(?m)^(v\d+ )([0-9a-f]{32}|[0-9a-f]{8})(?= )")
+_AOE_TARGET = re.compile(r"sys/block/etherd![^/]+/mac")  # twelve digits without colons
 
 
 def anonymise(record: Record, *, key: bytes | None = None) -> Record:
     """The record with every address and name replaced. `key` only for tests: a given key gives the same names."""
-    veil = _Veil(key or secrets.token_bytes(32), _names(record))
+    veil = _Veil(key or secrets.token_bytes(32), own_names(record))
     members = {}
     for path, member in record.members.items():
         new = replace(
-            member, path=veil.names(path), target=veil.text(member.target), data=_data(veil, path, member)
+            member,
+            path=veil.text(path),
+            target=veil.text(member.target),
+            detail=veil.text(member.detail),
+            data=_data(veil, path, member),
         )
         members[new.path] = new
     return replace(record, members=members, anonymised=True)
@@ -77,13 +63,20 @@ def _data(veil: _Veil, path: str, member: Member) -> bytes:
         text = member.data.decode()
     except UnicodeDecodeError:
         return member.data
+    if path.endswith("/subsysnqn") and text.startswith("nqn.2014.08."):
+        # What a local controller without a name is called: its serial number follows (nvme_init_subnqn).
+        return f"{veil.text(text.strip().replace(' ', '-'))}\n".encode()
     text = veil.text(text)
-    if path in {"proc/net/tcp", "proc/net/tcp6"}:
+    if _AOE_TARGET.fullmatch(path):
+        return f"{veil.bare_mac(text.strip())}\n".encode()
+    if path in _NATIVE_HEX:
         text = _HEX_PAIR.sub(lambda found: f"{veil.little_endian(found[1])}:{found[2]}", text)
     elif path == "proc/net/route":
         text = "".join(_route_line(veil, line) for line in text.splitlines(keepends=True))
     elif path in {"proc/net/ipv6_route", "proc/net/if_inet6"}:
         text = _HEX6.sub(lambda found: veil.address(bytes.fromhex(found[0])).hex(), text)
+    elif path.startswith("proc/fs/nfsfs/"):
+        text = _NFS_SERVER.sub(lambda found: found[1] + veil.address(bytes.fromhex(found[2])).hex(), text)
     return text.encode()
 
 
@@ -92,65 +85,6 @@ def _route_line(veil: _Veil, line: str) -> str:
     if len(words) > 2 and re.fullmatch("[0-9A-F]{8}", words[1] or ""):
         words[1], words[2] = veil.little_endian(words[1]), veil.little_endian(words[2])
     return "\t".join(words)
-
-
-# ---- names
-
-
-def _names(record: Record) -> frozenset[str]:
-    """Names of this host alone, found where names stand."""
-    kernels = {word for path in _KERNELS_OWN for word in _WORD.findall(_text(record, path))}
-    kernels |= set(_mount_words(_text(record, "proc/self/mountinfo")))
-    kernels |= {part for path in record.members for part in path.split("/") if not path.startswith("dev/")}
-    found: set[str] = set()
-    for path, member in record.members.items():
-        text = _text(record, path)
-        if _NAME_FILES.fullmatch(path):
-            found |= set(_parts(text.strip()))
-        elif _PATH_FILES.fullmatch(path):
-            found |= set(_path_names(text, servers="cgroup" not in path))
-        elif re.fullmatch(r"proc/\d+/exe", path):
-            found |= set(_path_names(member.target.rpartition("/")[0]))
-    names = {name for name in found if _WORD.fullmatch(name)} - kernels - _USUAL
-    return frozenset(
-        name for name in names if not name.startswith(("iqn.", "nqn.")) and name.strip(".").lower() != "none"
-    )
-
-
-def _text(record: Record, path: str) -> str:
-    member = record.members.get(path)
-    return member.data.decode("utf-8", "replace") if member is not None else ""
-
-
-def _mount_words(mountinfo: str) -> Iterator[str]:
-    """File system types and the names of options: no names of this host."""
-    for line in mountinfo.splitlines():
-        head, _, tail = line.partition(" - ")
-        fstype, _, rest = tail.partition(" ")
-        options = [*head.split()[5:], *rest.split()[-1:]]
-        yield fstype
-        yield from (one.partition("=")[0] for text in options for one in text.split(","))
-
-
-def _parts(name: str) -> Iterator[str]:
-    """A volume's name and its parts: device mapper writes vg-lv with hyphens inside of a part doubled."""
-    yield name
-    yield from (part.replace("--", "-") for part in re.split(r"(?<!-)-(?!-)", name))
-    yield from name.split(".")
-
-
-def _path_names(text: str, *, servers: bool = False) -> Iterator[str]:
-    for one in re.split(r"[\s,=]+", text):
-        head, colon, rest = one.partition(":/")
-        word = one
-        if colon and not head.startswith("/"):  # server:/export, or a hierarchy of cgroups
-            word = "/" + rest
-            yield from [head] if servers else []
-        if word.startswith("/") and not word.startswith(
-            ("/sys", "/proc", "/dev/sd", "/dev/nvme", "/dev/nbd")
-        ):
-            for part in word.split("/"):
-                yield from _parts(part.replace("\\040", " "))
 
 
 class _Veil:
@@ -167,13 +101,13 @@ class _Veil:
         """The text with this host's names replaced."""
         if self._names is None:
             return text
-        return self._names.sub(lambda found: "n" + self._hash("name", found[0])[:8], text)
+        return self._names.sub(lambda found: "n" + self._hash("name", found[0].replace("--", "-"))[:8], text)
 
     def text(self, text: str) -> str:
         """The text with names, qualified names, UUIDs and addresses replaced."""
         text = _QUALIFIED.sub(self._qualified, text)
         text = _UUID.sub(lambda found: self._uuid(found[0]), text)
-        text = _LVM.sub(lambda found: (self._hash("lvm", found[0]) * 2)[: len(found[0])], text)
+        text = _DEVICE_ID.sub(lambda found: (self._hash("device", found[0]) * 2)[: len(found[0])], text)
         text = _MAC.sub(lambda found: self._mac(found[0]), text)
         text = _IPV4.sub(lambda found: self._printed(found[0]), text)
         text = _IPV6.sub(lambda found: self._printed(found[0]), text)
@@ -199,6 +133,11 @@ class _Veil:
             return text
         made = bytes.fromhex(self._hash("mac", text))
         return bytes([octets[0] & 0x02 | 0x40 & made[0], *made[1:6]]).hex(":")
+
+    def bare_mac(self, text: str) -> str:
+        """A MAC address without colons."""
+        pairs = re.findall("[0-9a-fA-F]{2}", text)
+        return self._mac(":".join(pairs)).replace(":", "") if len(pairs) == 6 else text
 
     def _printed(self, text: str) -> str:
         try:
