@@ -254,10 +254,22 @@ def _pruned(task: _Task, made: tuple[Setting, ...]) -> tuple[Setting, ...]:
     """Without the settings that neither end a finding nor make an inequality hold."""
     best = _score(task, made) if made else ()
     for group in _groups(made):
+        if _only_cure(task, group):
+            continue
         rest = tuple(one for one in made if one not in group)
         if _score(task, rest) == best:
             made = rest
     return made
+
+
+def _only_cure(task: _Task, group: tuple[Setting, ...]) -> bool:
+    """Nothing but this ends some finding: no need to judge the host without it."""
+    names = {ids.family_of(one.id) for one in group}
+    return any(
+        {ids.family_of(name) for name in one.cure.settings} <= names
+        for one in task.before.findings
+        if one.state is State.APPLIES and one.cure.settings and one.cure.curable
+    )
 
 
 def _groups(made: tuple[Setting, ...]) -> list[tuple[Setting, ...]]:
