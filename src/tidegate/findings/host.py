@@ -189,10 +189,10 @@ D15 = Rule(
     mechanism=(
         "Nothing in the kernel sizes the reserve for its users (sk_set_memalloc says that the "
         "administrator must) or counts what is out. What only memalloc users can take is, per zone, 3/8 "
-        "of min plus lowmem_reserve. Each connection may hold one and a half times its send buffer "
-        "and three times its receive buffer, each ring that refills from the reserve its slots; with autotuned buffers one connection alone reaches 24 MB. "
-        "When the sum is larger than the exclusive part, admitted IO can empty it before its own "
-        "acknowledgements arrive."
+        "of min plus lowmem_reserve. Each connection may hold one and a half times its send buffer and three "
+        "times its receive buffer, each ring that refills from the reserve its slots; with autotuned buffers "
+        "one connection alone reaches 24 MB. When the sum is larger than the exclusive part, admitted IO can "
+        "empty it before its own acknowledgements arrive."
     ),
     functions=(
         "net/core/sock.c:sk_set_memalloc",
