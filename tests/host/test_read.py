@@ -137,6 +137,33 @@ def test_a_nic_with_its_rings_and_what_stands_on_it() -> None:
     assert nic_link.features["tx-tcp-segmentation"]
 
 
+def test_stacking_as_rtnetlink_tells_it() -> None:
+    """Ports by their master and a VLAN by IFLA_LINK, where sysfs shows no lower_* links."""
+    made = VARIANTS["bond_lacp"]()
+    for path in [path for path in made.members if "/lower_" in path or "/upper_" in path]:
+        del made.members[path]
+    assert read(made).users[0].routes[0].nics == ()
+    below = {"eth0": {"master": 4}, "eth1": {"master": 4}, "bond0.7": {"lower": 4}}
+    made.links = [msgspec.structs.replace(one, **below.get(one.name, {})) for one in made.links]
+    assert read(made).users[0].routes[0].nics == ("eth0", "eth1")
+
+
+def test_a_vlan_whose_device_is_in_another_namespace_leads_nowhere_here() -> None:
+    made = base()
+    m.net_device(made, "eth0", 2, driver="igb")
+    m.net_device(made, "vlan7", 3, kind="vlan")
+    made.links = [
+        msgspec.structs.replace(one, lower=2, peer_elsewhere=True) if one.name == "vlan7" else one
+        for one in made.links
+    ]
+    m.wire(made, "vlan7")
+    nbd(made)
+    swap(made, "/dev/nbd0")
+    host = read(made)
+    assert host.users[0].routes[0].nics == ()
+    assert Topic.NETWORK in {gap.topic for gap in host.gaps}
+
+
 def test_without_netlink_the_tables_of_proc_stand_in() -> None:
     made = nbd_swap_host()
     made.netlink = False
@@ -230,6 +257,8 @@ def test_the_tightest_limit_of_a_cgroup_and_those_above() -> None:
     assert (daemon.memory_max, daemon.memory_max_known) == (16777216, True)
     tighter = VARIANTS["limited_client"]().put("sys/fs/cgroup/system.slice/memory.max", "4096")
     assert read(tighter).daemons[0].memory_max == 4096
+    looser = VARIANTS["limited_client"]().put("sys/fs/cgroup/system.slice/memory.max", "1073741824")
+    assert read(looser).daemons[0].memory_max == 16777216
 
 
 @pytest.mark.parametrize("status", [Status.DENIED, Status.DAMAGED, Status.NOT_HELD])
@@ -257,6 +286,22 @@ def test_a_binary_on_the_very_device_it_serves() -> None:
     assert daemon.exe_device == "43:0"
     assert daemon.exe_on_user == "swap /dev/nbd0"
     assert read(nbd_swap_host()).daemons[0].exe_on_user is None
+
+
+def test_a_binary_on_a_device_that_it_does_not_serve_itself() -> None:
+    made = nbd_swap_host()
+    process(made, 800, "multipathd", exe="/opt/sbin/multipathd")
+    m.mount(made, "/opt", "nfs4", "10.0.2.2:/opt", options="rw,addr=10.0.2.2")
+    found = {daemon.comm: daemon.exe_on_user for daemon in read(made).daemons}
+    assert found == {"nbd-client": None, "multipathd": "mount /opt"}
+
+
+def test_small_files_for_single_rules() -> None:
+    made = nbd_swap_host().put("etc/fstab", "/dev/nbd0 none swap sw 0 0").mark("etc/exports", Status.DENIED)
+    made.put("proc/net/netfilter/nfnetlink_queue", "0 1 0 2 65531 0 0 0 1")
+    host = read(made)
+    assert set(host.texts) == {"etc/fstab", "proc/cmdline", "proc/net/netfilter/nfnetlink_queue"}
+    assert [(gap.path, gap.topic) for gap in host.gaps] == [("etc/exports", Topic.HOST)]
 
 
 def test_daemons_of_a_host_without_users_are_left_out() -> None:

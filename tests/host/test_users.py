@@ -406,6 +406,20 @@ def test_cephfs() -> None:
     assert (user.transport, len(user.sockets), user.connections) == (Transport.CEPHFS, 2, None)
 
 
+def test_drbd_peers_come_from_its_configuration() -> None:
+    made = VARIANTS["drbd_mount"]()
+    made.put(
+        "etc/drbd.d/r0.res", f"on a {{ address ipv4 {CLIENT}:7788; }}\non b {{ address {SERVER}:7788; }}"
+    )
+    assert [peer.address for peer in only(made).peers] == [SERVER]
+    made.sockets.clear()
+    made.put("proc/net/sockstat", "TCP: inuse 0 mem 0")
+    host = read(made)
+    assert host.users[0].connections == 2  # that there should be
+    assert host.users[0].routes[0].nics == ("eth0",)
+    assert [gap.topic for gap in host.gaps] == [Topic.SOCKETS]
+
+
 # ---- stacking
 
 

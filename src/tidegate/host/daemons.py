@@ -55,7 +55,7 @@ def daemons_of(scene: Scene, users: Iterable[BlockUser]) -> tuple[Daemon, ...]:
                 in_path.setdefault(one.pid, [])
         _check_seen(scene)
     return tuple(
-        _daemon(scene, process, in_path[pid])
+        _daemon(scene, process, in_path[pid], users)
         for pid in sorted(in_path)
         if (process := scene.processes.by_pid.get(pid)) is not None
     )
@@ -69,13 +69,13 @@ def _check_seen(scene: Scene) -> None:
         scene.reading.gap("proc/1/comm", "not held" if held else "cannot be seen", Topic.DAEMONS, detail)
 
 
-def _daemon(scene: Scene, process: Process, users: list[BlockUser]) -> Daemon:
+def _daemon(scene: Scene, process: Process, users: list[BlockUser], every: tuple[BlockUser, ...]) -> Daemon:
     reading, folder = scene.reading, f"proc/{process.pid}"
     fields = reading.parsed(f"{folder}/status", Topic.DAEMONS, procfs.status) or {}
     group = reading.parsed(f"{folder}/cgroup", Topic.DAEMONS, procfs.cgroup_path)
     limit, known = _memory_max(reading, group, folder)
     exe = reading.link(f"{folder}/exe", Topic.DAEMONS)
-    device, on_user = _home(scene, exe, users)
+    device, on_user = _home(scene, exe, (*users, *every))
     role = "serves" if any(user.userspace for user in users) else role_of(process.comm) or "serves"
     return Daemon(
         pid=process.pid,
@@ -137,8 +137,8 @@ def _memory_max(reading: Reading, group: tuple[str, bool] | None, folder: str) -
     return least, known
 
 
-def _home(scene: Scene, exe: str | None, users: list[BlockUser]) -> tuple[str | None, str | None]:
-    """The device a binary lies on, and the user that it serves when that is the same one."""
+def _home(scene: Scene, exe: str | None, users: tuple[BlockUser, ...]) -> tuple[str | None, str | None]:
+    """The device a binary lies on, and the block user that this is, one that the process serves before others."""
     if not exe or not exe.startswith("/"):
         return None, None
     mount = scene.tree.mount_of(exe.removesuffix(" (deleted)"))

@@ -111,17 +111,25 @@ def _counted_mounts(reading: Reading) -> tuple[procfs.MountStats, ...]:
         return ()
 
 
-_TEXT_FOLDERS = ("etc", "var/lib/kubelet", "usr/lib/systemd", "lib/systemd", "run/systemd", "proc/cmdline")
+_TEXT_FOLDERS = (
+    "etc/",
+    "var/lib/kubelet/",
+    "usr/lib/systemd/",
+    "lib/systemd/",
+    "run/systemd/",
+    "proc/net/netfilter/",
+)
+_TEXTS = ("proc/cmdline", *_TEXT_FOLDERS)
 
 
 def texts_of(reading: Reading) -> dict[str, str]:
     """Small files that single rules look at, by record path."""
     made: dict[str, str] = {}
     for path, member in sorted(reading.record.members.items()):
-        if not path.startswith(tuple(folder + "/" for folder in _TEXT_FOLDERS)) and path != "proc/cmdline":
+        if not path.startswith(_TEXTS):
             continue
         if member.status in (Status.DENIED, Status.DAMAGED):
-            reading.missing(path, Topic.HOST)
+            reading.missing(path, Topic.SOCKETS if path.startswith("proc/net/") else Topic.HOST)
         elif member.status is Status.FOUND and not member.target:
             made[path] = member.data.decode("utf-8", "replace")
     return made

@@ -42,9 +42,9 @@ def of_device(scene: Scene, device: Device) -> Reach | None:
 
 
 def _configured(scene: Scene) -> tuple[Peer, ...]:
-    """Addresses in etc/drbd.d that are not this host's own."""
+    """Addresses in the configuration that are not this host's own."""
     made = {}
-    for path in scene.reading.files("etc/drbd.d"):
+    for path in (*scene.reading.files("etc/drbd.d"), "etc/drbd.conf"):
         for found in _ADDRESS.finditer(scene.reading.peek(path) or ""):
             address = options.address(found[1])
             if address and not scene.network.own(address):
