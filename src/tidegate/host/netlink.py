@@ -32,8 +32,8 @@ _ROUTES = {
     7: "unreachable",
     8: "prohibit",
 }
-# include/uapi/linux/if_link.h: XDP_ATTACHED_*
-_XDP = {0: "none", 1: "native", 2: "generic", 3: "offload", 4: "multi"}
+# include/uapi/linux/if_link.h: XDP_ATTACHED_*, as pyroute2 calls them
+_XDP = {"xdp": "native", "xdpgeneric": "generic", "xdpoffload": "offload", "xdpmulti": "multi"}
 # drivers/net/bonding, include/uapi/linux/if_bonding.h
 _BOND = {
     0: "balance-rr", 1: "active-backup", 2: "balance-xor", 3: "broadcast", 4: "802.3ad", 5: "balance-tlb",
@@ -122,21 +122,19 @@ def _link(message: Mapping[str, Any]) -> form.Link:
         address=said.get("IFLA_ADDRESS") or "",
         up=bool(flags & 1) and said.get("IFLA_OPERSTATE") != "DOWN",
         master=said.get("IFLA_MASTER"),
-        lower=said.get("IFLA_LINK"),
+        lower=said.get("IFLA_LINK") or _tunnelled_through(data),
         peer_elsewhere=said.get("IFLA_LINK_NETNSID") is not None,
-        xdp=_XDP.get(_first_number(xdp.get("IFLA_XDP_ATTACHED")), "none"),
+        xdp=_XDP.get(xdp.get("IFLA_XDP_ATTACHED") or "", "none"),
         qdisc=said.get("IFLA_QDISC"),
         queues_rx=said.get("IFLA_NUM_RX_QUEUES"),
         bond_mode=_BOND.get(mode) if isinstance(mode, int) else None,
     )
 
 
-def _first_number(value: object) -> int:
-    """IFLA_XDP_ATTACHED comes as a number, as a name, or as nothing."""
-    if isinstance(value, int):
-        return value
-    names = {"drv": 1, "skb": 2, "hw": 3, "multi": 4}
-    return next((number for name, number in names.items() if name in str(value or "").lower()), 0)
+def _tunnelled_through(data: Mapping[str, Any]) -> int | None:
+    """A tunnel's device below stands among its own attributes: IFLA_VXLAN_LINK, IFLA_GRE_LINK, IFLA_IPTUN_LINK."""
+    links = (value for name, value in data.items() if name.endswith("_LINK") and isinstance(value, int))
+    return next((value for value in links if value > 0), None)
 
 
 def _addresses() -> form.Addresses:
