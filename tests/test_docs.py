@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tidegate.cli import COMMANDS
-from tidegate.host import archive, netlink_format
+from tidegate.host import archive, netlink_format, tar_stream
 from tidegate.host.record import Status
 from tidegate.units import MIB
 
@@ -160,4 +160,4 @@ def test_the_format_of_a_record_is_described() -> None:
     assert {word.removeprefix("netlink/") for word in words} <= described
     limits = (archive.MEMBER_BYTES_MAX, archive.TOTAL_BYTES_MAX, archive.MANIFEST_BYTES_MAX)
     assert all(f"{limit // MIB} MiB" in page for limit in limits)
-    assert f"{archive.MEMBERS_MAX:,} files" in page
+    assert f"{tar_stream.MEMBERS_MAX:,} files" in page

@@ -179,6 +179,51 @@ def test_a_bomb_stops_early(tmp_path: Path) -> None:
         open_record(path)
 
 
+def header(what: bytes, body: bytes) -> bytes:
+    """A header that says something of the next one: a long name, PAX records."""
+    about = tarfile.TarInfo("x")
+    about.type, about.size = what, len(body)
+    return about.tobuf(tarfile.USTAR_FORMAT) + body.ljust(512, b"\0")
+
+
+@pytest.mark.parametrize("what", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+def test_headers_upon_headers_are_refused(tmp_path: Path, what: bytes, first: bool) -> None:
+    chain = header(what, b"a\0" if what == tarfile.GNUTYPE_LONGNAME else b"11 path=aa\n") * 3000
+    path = tmp_path / "r.tar"
+    path.write_bytes(chain if first else tar_of(good_manifest())[:-10240] + chain)
+    with pytest.raises(BadInput):
+        open_record(path)
+
+
+@pytest.mark.parametrize(
+    "records", [b"99999999999999999999 path=a\n", b"11 size=-5\n", b"22 GNU.sparse.map=1,x\n"]
+)
+def test_numbers_in_headers_that_are_none(tmp_path: Path, records: bytes) -> None:
+    path = tmp_path / "r.tar"
+    path.write_bytes(header(tarfile.XHDTYPE, records) + tar_of(good_manifest()))
+    with pytest.raises(BadInput):
+        open_record(path)
+
+
+@pytest.mark.parametrize("what", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_header_of_hundreds_of_megabytes_is_not_read(tmp_path: Path, what: bytes) -> None:
+    about = tarfile.TarInfo("x")
+    about.type, about.size = what, 900 << 20
+    path = tmp_path / "r.tar"
+    path.write_bytes(about.tobuf(tarfile.USTAR_FORMAT))
+    with pytest.raises(BadInput, match="a header of 943,718,400 bytes"):
+        open_record(path)
+
+
+def test_an_archive_without_its_last_bytes_is_not_whole(tmp_path: Path) -> None:
+    path = tmp_path / "r.tar.xz"
+    save_record(made_record(), path)
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(BadInput, match="damaged archive"):
+        open_record(path)
+
+
 def test_hostile_directories_are_refused(tmp_path: Path) -> None:
     save_record(made_record(), tmp_path / "r")
     (tmp_path / "r/proc/swaps").unlink()
@@ -227,6 +272,19 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(Lacking, match="cannot be written"):
         save_record(made_record(), tmp_path / "no/such/a.tar.xz")
+
+
+def test_a_pipe_is_written_to_and_a_link_followed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    archive.write_atomically(tmp_path / "pipe", b"a page")
+    assert os.read(reader, 100) == b"a page"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link").symlink_to("page")
+    archive.write_atomically(tmp_path / "link", b"a page")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "page").read_bytes() == b"a page"
 
 
 # ---- fuzz

@@ -21,19 +21,19 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import TypeVar
 
 import msgspec
 
 from tidegate.errors import BadInput, Lacking, TidegateError
 from tidegate.host.record import FORMAT_VERSION, MANIFEST, Member, Record, Status
+from tidegate.host.tar_stream import MEMBERS_MAX, member_data, members_of, next_member, open_tar
 from tidegate.units import MIB
 
 SCHEMA = "tidegate.record"
 
 MEMBER_BYTES_MAX = 8 * MIB  # /proc/net/tcp of 40,000 sockets is 6 MB
 TOTAL_BYTES_MAX = 64 * MIB
-MEMBERS_MAX = 100_000
 MANIFEST_BYTES_MAX = 24 * MIB
 _PATH_MAX = 1024
 
@@ -93,8 +93,8 @@ def open_record(path: Path) -> Record:
             raise BadInput(name, "", "no such file", "a record (directory or .tar.xz) or an sos report")
         if not stat.S_ISREG(path.stat().st_mode):
             raise BadInput(name, "", "no regular file", "a record (directory or .tar.xz) or an sos report")
-        with path.open("rb") as raw, _open_tar(name, raw) as tar:
-            first = _next(name, tar)
+        with path.open("rb") as raw, open_tar(name, raw) as tar:
+            first = next_member(name, tar)
             if first is not None and sos.looks_like_member(first.name):
                 return sos.from_tar(name, first, tar)
             return _from_files(name, _tar_files(name, first, tar))
@@ -231,92 +231,6 @@ def _check_size(name: str, path: str, size: int, total: int, count: int) -> None
         raise BadInput(name, path, f"more than {MEMBERS_MAX:,} members", "a record of one host")
 
 
-class _Bounded(io.RawIOBase):
-    """A stream that ends with an error where it yields more than a record can hold: against bombs."""
-
-    def __init__(self, source: IO[bytes], most: int) -> None:
-        self._source, self._left = source, most
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._source.read(min(size, MIB) if size >= 0 else MIB)
-        self._left -= len(data)
-        if self._left < 0:
-            raise _TooMuch
-        return data
-
-
-class _TooMuch(Exception):
-    pass
-
-
-UNPACKED_BYTES_MAX = 1024 * MIB  # of an sos report, which holds logs that are passed over
-
-
-@contextmanager
-def _open_tar(name: str, raw: IO[bytes]) -> Iterator[tarfile.TarFile]:
-    head = raw.read(6)
-    raw.seek(0)
-    stream: IO[bytes]
-    if head[:6] == b"\xfd7zXZ\x00":
-        stream = cast("IO[bytes]", lzma.LZMAFile(raw, format=lzma.FORMAT_XZ))  # noqa: SIM115
-    elif head[:2] == b"\x1f\x8b":
-        import gzip
-
-        stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
-    elif not head:
-        raise BadInput(name, "", "an empty file", "a record (.tar.xz) or an sos report")
-    else:
-        stream = raw
-    bounded = cast("IO[bytes]", _Bounded(stream, UNPACKED_BYTES_MAX))
-    try:
-        with tarfile.open(fileobj=bounded, mode="r|") as tar:
-            yield tar
-    except _TooMuch:
-        raise BadInput(
-            name, "", f"more than {UNPACKED_BYTES_MAX:,} bytes unpacked", "a record or sos report"
-        ) from None
-    except tarfile.TarError as error:
-        raise BadInput(name, "", f"no tar archive ({error})", "a record (.tar.xz) or an sos report") from None
-
-
-def _next(name: str, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-    """The next member; what breaks inside of an archive is said with its name."""
-    try:
-        member = tar.next()
-        tar.members = []  # type: ignore[attr-defined] # the stream is read once: keep no list
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, OverflowError) as error:
-        raise BadInput(name, "", f"a damaged archive ({error})", "a whole archive") from None
-    return member
-
-
-def member_data(name: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """The bytes of one member."""
-    try:
-        source = tar.extractfile(member)
-        data = source.read(member.size) if source is not None else b""
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, KeyError) as error:
-        raise BadInput(name, member.name[:80], f"a damaged archive ({error})", "a whole archive") from None
-    if len(data) != member.size:
-        raise BadInput(name, member.name[:80], f"{len(data)} bytes", f"{member.size} bytes")
-    return data
-
-
-def members_of(name: str, first: tarfile.TarInfo | None, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Every member once, the first (already taken) too; bounded in number."""
-    member, count = first, 0
-    while member is not None:
-        count += 1
-        if count > MEMBERS_MAX:
-            raise BadInput(
-                name, member.name[:80], f"more than {MEMBERS_MAX:,} members", "a record of one host"
-            )
-        yield member
-        member = _next(name, tar)
-
-
 def _tar_files(name: str, first: tarfile.TarInfo | None, tar: tarfile.TarFile) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     total = 0
@@ -432,9 +346,17 @@ def _packed(files: Mapping[str, bytes]) -> bytes:
 
 
 def write_atomically(path: Path, data: bytes, *, force: bool = True) -> None:
-    """A file that is there whole or not at all. Lacking where it cannot be written."""
+    """A file that is there whole or not at all. Lacking where it cannot be written.
+
+    A symbolic link stays one, and a pipe or a device (/dev/stdout, /dev/null) is written to, never replaced.
+    """
     if not force and os.path.lexists(path):
         raise BadInput(str(path), "", "something is there already", "a new name (or --force)")
+    if _is_stream(path):
+        with _writing(path):
+            path.write_bytes(data)
+        return
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as out:
@@ -444,11 +366,12 @@ def write_atomically(path: Path, data: bytes, *, force: bool = True) -> None:
         temporary.chmod(0o644 & ~_umask())
         temporary.replace(path)
 
-    _with_temporary(path, write, folder=False)
+    with _writing(path):
+        _with_temporary(path, write, folder=False)
 
 
 def _write_folder(files: Mapping[str, bytes], path: Path, *, force: bool) -> None:
-    if os.path.lexists(path) and not (path.is_dir() and not path.is_symlink() and not any(path.iterdir())):
+    if os.path.lexists(path) and not _is_empty_folder(path):
         replaceable = path.is_dir() and not path.is_symlink() and (path / MANIFEST).is_file()
         if not force or not replaceable:
             expected = "a new name (or --force)" if replaceable else "a new name or an empty directory"
@@ -464,7 +387,36 @@ def _write_folder(files: Mapping[str, bytes], path: Path, *, force: bool) -> Non
             shutil.rmtree(path)
         temporary.replace(path)
 
-    _with_temporary(path, write, folder=True)
+    with _writing(path):
+        _with_temporary(path, write, folder=True)
+
+
+def _is_stream(path: Path) -> bool:
+    """Something to write to that has no place for a new file: a pipe, a terminal, another device."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _is_empty_folder(path: Path) -> bool:
+    """A directory with nothing in it, as far as can be seen."""
+    try:
+        return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    except OSError:
+        return False
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        cure = {errno.ENOSPC: "free space or choose another place", errno.EDQUOT: "the quota is used up"}
+        hint = cure.get(error.errno or 0, "choose a place that may be written")
+        raise Lacking(f"{path}: cannot be written ({reason}); {hint}") from None
 
 
 def _with_temporary(path: Path, write: Callable[[Path], None], *, folder: bool) -> None:
@@ -477,11 +429,6 @@ def _with_temporary(path: Path, write: Callable[[Path], None], *, folder: bool) 
             os.close(handle)
             temporary = Path(made)
         write(temporary)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        cure = {errno.ENOSPC: "free space or choose another place", errno.EDQUOT: "the quota is used up"}
-        hint = cure.get(error.errno or 0, "choose a place that may be written")
-        raise Lacking(f"{path}: cannot be written ({reason}); {hint}") from None
     finally:
         if temporary is not None and os.path.lexists(temporary):
             with suppress(OSError):

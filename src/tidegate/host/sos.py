@@ -17,15 +17,9 @@ from pathlib import Path
 
 from tidegate.errors import BadInput
 from tidegate.host import sos_commands
-from tidegate.host.archive import (
-    MEMBER_BYTES_MAX,
-    MEMBERS_MAX,
-    TOTAL_BYTES_MAX,
-    check_path,
-    member_data,
-    members_of,
-)
+from tidegate.host.archive import MEMBER_BYTES_MAX, TOTAL_BYTES_MAX, check_path
 from tidegate.host.record import Record, Status
+from tidegate.host.tar_stream import MEMBERS_MAX, member_data, members_of
 from tidegate.host.walk import Walk
 
 _TOP = ("proc/", "sys/", "sos_commands/", "etc/fstab", "etc/nbdtab", "etc/iscsi/iscsid.conf", "etc/exports")

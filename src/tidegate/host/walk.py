@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from tidegate.host import secrets, wanted
-from tidegate.host.archive import MEMBER_BYTES_MAX, MEMBERS_MAX, TOTAL_BYTES_MAX
+from tidegate.host.archive import MEMBER_BYTES_MAX, TOTAL_BYTES_MAX
 from tidegate.host.record import Member, Status
+from tidegate.host.tar_stream import MEMBERS_MAX
 
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ENODEV, errno.ENXIO}
 REFUSED = frozenset({errno.EACCES, errno.EPERM})
