@@ -29,6 +29,8 @@ def pages_to_kib(pages: int, page_bytes: int = 4096) -> int:
 
 def human_bytes(amount_bytes: int) -> str:
     """A size for people: three digits and a binary unit, `1.5 MiB`; whole below 1 KiB."""
+    if abs(amount_bytes) >= KIB**8:  # no machine's; float() would overflow on what garbage can say
+        return "over 1024 ZiB"
     size = float(amount_bytes)
     if abs(size) < KIB:
         return f"{amount_bytes} B"

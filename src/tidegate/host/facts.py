@@ -7,6 +7,7 @@ Nothing here decides anything.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -273,6 +274,9 @@ class Host:
     made: bool = False  # a hand-made record, not from a machine
 
 
+_NUMBER = re.compile(r"-?[0-9]{1,20}")  # up to what an unsigned long prints
+
+
 def sysctl_int(host: Host, name: str) -> int | None:
     """A sysctl that holds one number, or None when it was not read or holds something else."""
     numbers = sysctl_ints(host, name)
@@ -280,11 +284,9 @@ def sysctl_int(host: Host, name: str) -> int | None:
 
 
 def sysctl_ints(host: Host, name: str) -> tuple[int, ...]:
-    """A sysctl that holds several numbers (tcp_mem); empty when it was not read."""
+    """A sysctl that holds several numbers (tcp_mem); empty when it was not read or holds something else."""
     words = host.sysctls.get(name, "").split()
-    if not all(word.lstrip("-").isdigit() for word in words):
-        return ()
-    return tuple(int(word) for word in words)
+    return tuple(map(int, words)) if all(map(_NUMBER.fullmatch, words)) else ()
 
 
 def link(host: Host, name: str) -> Link | None:
