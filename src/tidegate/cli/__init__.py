@@ -8,6 +8,7 @@ and `run` (see `parser.Command`). Only the module of the command that was called
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -28,10 +29,14 @@ COMMANDS = {
 # The shells' own number for a program that was ended by SIGPIPE: whoever read the output went away.
 READER_GONE = 141
 
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code (see `errors.Exit`)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        _open_streams()
     try:
         _accept_any_character()
         code = _dispatch(words)
@@ -92,6 +97,23 @@ def _set_up_messages(level: int) -> None:
     logger.setLevel(levels[min(max(level + 1, 0), 3)])
 
 
+def _open_streams() -> None:
+    """Makes stdout and stderr streams that can be written to, whatever the caller left of them.
+
+    A closed one (`>&-`) swallows what it gets. With PYTHONUNBUFFERED, Python's stdout loses without a word what
+    a first short write left over, as on a disk that runs full; a buffer writes on until all is out or it fails.
+    """
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - stays open to the end
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        raw = io.FileIO(sys.stdout.fileno(), "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding=sys.stdout.encoding, line_buffering=sys.stdout.isatty()
+        )
+
+
 def _accept_any_character() -> None:
     """A name read from the host may hold bytes that the terminal's encoding cannot show."""
     for stream in (sys.stdout, sys.stderr):
@@ -102,17 +124,21 @@ def _accept_any_character() -> None:
 
 def _say(message: str, code: Exit) -> int:
     """One line on stderr, whatever characters a file or a name brought into it."""
-    line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
     try:
-        sys.stderr.write(f"tidegate: {line}\n")
+        sys.stderr.write(f"tidegate: {one_line(message)}\n")
         sys.stderr.flush()
     except OSError:
         pass  # nobody can be told
     return int(code)
 
 
+def one_line(message: str) -> str:
+    """A message with everything escaped that could end its line or steer a terminal."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
+
+
 def _unexpected(error: Exception, words: list[str]) -> int:
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT} and error.filename is None:
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE and error.filename is None:
         _drop_stdout()
         return _say(f"standard output: {error.strerror}", Exit.LACKING)
     if any(word.startswith("-v") or word == "--verbose" for word in words):

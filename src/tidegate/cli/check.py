@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate.errors import Exit, Usage, worst_exit
+from tidegate.cli import one_line
+from tidegate.errors import BadInput, Exit, TidegateError, Usage, worst_exit
 
 if TYPE_CHECKING:
+    import logging
+
     from tidegate.findings.accepted import Acceptance
     from tidegate.host.record import Record
     from tidegate.result import CheckResult
@@ -29,7 +32,8 @@ print the same.
 
 --host takes a record (tidegate record), as a directory or an archive, or an sos report likewise. A bare name
 of a recorded host that comes with tidegate (virtio-nbd-swap) stands for it, unless a file here is called so.
-With several hosts there is a row for each, worst first.
+With several hosts there is a row for each, worst first; one that cannot be read is a line on stderr, and the
+others are checked all the same.
 """
 EXAMPLES = (
     ("this host", "tidegate check"),
@@ -82,11 +86,9 @@ def run(args: argparse.Namespace) -> int:
         return int(Exit.OK)
     accepted = _accepted(args.accept)
     old = _open(args.against) if args.against else None
-    records = [_open(name) for name in args.host] if args.host else [_live(args)]
+    records, troubles = _opened(args.host) if args.host else ([_live()], [])
     if args.save:
-        from tidegate.host.archive import save_record
-
-        save_record(records[0], Path(args.save))
+        _save(records[0], Path(args.save))
     from tidegate.check import check_record
 
     results = [check_record(record, accepted=accepted) for record in records]
@@ -100,8 +102,8 @@ def run(args: argparse.Namespace) -> int:
     elif output == "prometheus":
         _print_metrics(records, results)
     else:
-        _print(results, output, everything=args.all)
-    return int(worst_exit(exit_of(result) for result in results))
+        _print(results, output, several=len(args.host or ()) > 1, everything=args.all)
+    return int(worst_exit([*troubles, *(exit_of(result) for result in results)]))
 
 
 def exit_of(result: CheckResult) -> Exit:
@@ -116,7 +118,10 @@ def _format(args: argparse.Namespace) -> str:
     for option in ("save", "against", "html"):
         if several and getattr(args, option):
             raise Usage(f"check: --{option} goes with one host, and --host names {len(args.host)}")
-    return "json" if args.json else args.format or "text"
+    output = "json" if args.json else args.format or "text"
+    if args.against and output in {"prometheus", "alerts"}:
+        raise Usage(f"check: --against prints text or JSON, not {output}")
+    return output
 
 
 def _accepted(path: str | None) -> Sequence[Acceptance]:
@@ -131,14 +136,47 @@ def _open(name: str) -> Record:
     from tidegate.host.archive import open_record
     from tidegate.host.bundled import recorded_host
 
+    _logger().info("reading %s", one_line(name))
     return open_record(recorded_host(name))
 
 
-def _live(args: argparse.Namespace) -> Record:
+def _opened(names: Sequence[str]) -> tuple[list[Record], list[Exit]]:
+    """The records that can be read; each other one of several is a line on stderr and an exit code."""
+    records: list[Record] = []
+    troubles: list[Exit] = []
+    for name in names:
+        try:
+            records.append(_open(name))
+        except TidegateError as trouble:
+            if len(names) == 1:
+                raise
+            _logger().error("%s", one_line(str(trouble)))
+            troubles.append(trouble.exit)
+    if not records:
+        raise Usage(f"check: none of the {len(names)} hosts can be read")
+    return records, troubles
+
+
+def _live() -> Record:
     from tidegate.host.live import read_live
 
-    del args
+    _logger().info("reading this host")
     return read_live()
+
+
+def _save(record: Record, path: Path) -> None:
+    from tidegate.host.archive import save_record
+
+    if path.is_file() or path.is_symlink():
+        raise BadInput(str(path), "", "something is there already", "a new name")
+    save_record(record, path)
+    _logger().info("%s: saved", path)
+
+
+def _logger() -> logging.Logger:
+    import logging
+
+    return logging.getLogger("tidegate")
 
 
 def _print_metrics(records: Sequence[Record], results: Sequence[CheckResult]) -> None:
@@ -155,16 +193,16 @@ def _look() -> tuple[int, bool]:
     return shutil.get_terminal_size((100, 40)).columns, wants_colour(sys.stdout)
 
 
-def _print(results: Sequence[CheckResult], output: str, *, everything: bool) -> None:
+def _print(results: Sequence[CheckResult], output: str, *, several: bool, everything: bool) -> None:
     if output == "json":
         from tidegate.report.json import to_json
 
-        sys.stdout.write(to_json(results[0] if len(results) == 1 else list(results)))
+        sys.stdout.write(to_json(list(results) if several else results[0]))
         return
     from tidegate.report.text import check_text, hosts_table
 
     width, colour = _look()
-    if len(results) == 1:
+    if not several:
         sys.stdout.write(check_text(results[0], all=everything, width=width, colour=colour))
     else:
         sys.stdout.write(hosts_table(results, width=width, colour=colour))

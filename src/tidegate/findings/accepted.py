@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.errors import BadInput
+from tidegate.errors import BadInput, Lacking
 from tidegate.findings import RULES
 from tidegate.result import Accepted, Finding
 
@@ -41,12 +41,14 @@ def read_accepted(path: Path) -> tuple[Acceptance, ...]:
     """The acceptances of a file, in its order.
 
     Raises BadInput: no such file, no TOML, an unknown key or id, an empty reason, a date that is none, an id
-    twice.
+    twice. Lacking: it may not be read.
     """
     name = str(path)
     try:
         with path.open("rb") as stream:
             data = stream.read(SIZE_MAX_BYTES + 1)
+    except PermissionError as error:
+        raise Lacking(f"{name}: may not be read ({error.strerror})") from error
     except OSError as error:
         raise BadInput(name, "", error.strerror or type(error).__name__, "a TOML file") from error
     if len(data) > SIZE_MAX_BYTES:
