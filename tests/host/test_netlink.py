@@ -155,15 +155,9 @@ def test_a_device_below_in_another_namespace() -> None:
 
 def test_peers_are_those_of_connections_and_of_storage() -> None:
     def socket(**said: Any) -> form.Socket:
-        plain = {
-            "kind": "tcp",
-            "family": "inet",
-            "state": "ESTAB",
-            "local": "10.0.0.1",
-            "local_port": 1,
-            "uid": 0,
-        }
-        return form.Socket(**(plain | {"remote": "10.0.0.2", "remote_port": 2, "inode": 3} | said))
+        plain: dict[str, Any] = {"kind": "tcp", "family": "inet", "state": "ESTAB", "uid": 0, "inode": 3}
+        ends: dict[str, Any] = {"local": "10.0.0.1", "local_port": 1, "remote": "10.0.0.2", "remote_port": 2}
+        return form.Socket(**(plain | ends | said))
 
     sockets = [
         socket(),
