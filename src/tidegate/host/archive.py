@@ -371,11 +371,8 @@ def write_atomically(path: Path, data: bytes, *, force: bool = True) -> None:
 
 
 def _write_folder(files: Mapping[str, bytes], path: Path, *, force: bool) -> None:
-    if os.path.lexists(path) and not _is_empty_folder(path):
-        replaceable = path.is_dir() and not path.is_symlink() and (path / MANIFEST).is_file()
-        if not force or not replaceable:
-            expected = "a new name (or --force)" if replaceable else "a new name or an empty directory"
-            raise BadInput(str(path), "", "something is there already", expected)
+    with _writing(path):
+        _check_place(path, force=force)
 
     def write(temporary: Path) -> None:
         for name, data in files.items():
@@ -400,12 +397,15 @@ def _is_stream(path: Path) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-def _is_empty_folder(path: Path) -> bool:
-    """A directory with nothing in it, as far as can be seen."""
-    try:
-        return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
-    except OSError:
-        return False
+def _check_place(path: Path, *, force: bool) -> None:
+    """Refuses to write a record's directory where something else is."""
+    folder = path.is_dir() and not path.is_symlink()
+    if not os.path.lexists(path) or (folder and not any(path.iterdir())):
+        return
+    replaceable = folder and (path / MANIFEST).is_file()
+    if not force or not replaceable:
+        expected = "a new name (or --force)" if replaceable else "a new name or an empty directory"
+        raise BadInput(str(path), "", "something is there already", expected)
 
 
 @contextmanager
