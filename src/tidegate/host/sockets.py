@@ -95,8 +95,11 @@ def _from_line(line: procnet.TcpLine, kind: str, evidence: str) -> Socket:
 
 def _owned(sockets: Iterable[Socket], processes: Processes) -> Iterable[Socket]:
     for socket in sockets:
+        # Without inode a socket is nobody's yet or any more: not accepted, or closed and still sending. The kernel's
+        # own sockets have one (net/socket.c: sock_alloc).
         pids = processes.owners.get(socket.inode, ()) if socket.inode else ()
-        yield replace(socket, pids=pids, owners_known=bool(pids) or processes.complete)
+        known = bool(pids) or (processes.complete and socket.inode != 0)
+        yield replace(socket, pids=pids, owners_known=known)
 
 
 class _Limits:
