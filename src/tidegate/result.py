@@ -321,6 +321,7 @@ class Plan:
     before: Verdict
     after: Verdict  # judged again on the host with the settings in force
     reason: str  # one sentence: why `after`
+    assumes: tuple[str, ...]  # what SAFE after the plan rests on
     fits: bool | None  # the sum fits within the share; None: it cannot be told
     rests_on: str  # settings_alone, with_drop, or empty: no condition holds after the plan
     conditions_before: tuple[Condition, ...]

@@ -96,6 +96,19 @@ def zone_batchsize(managed_pages: int, page_bytes: int = 4096) -> int:
     return max((1 << ((batch + batch // 2).bit_length() - 1)) - 1, 1)
 
 
+def _highatomic(zone: Zone, page_bytes: int) -> int:
+    """Free pages of highatomic pageblocks; where they could not be read, the most that there can be.
+
+    reserve_highatomic_pageblock(): about 1 % of the zone, rounded up to a pageblock, and nothing in a zone whose
+    1 % is no pageblock.
+    """
+    if zone.highatomic is not None:
+        return zone.highatomic
+    block = pageblock_pages(None, page_bytes)
+    share = zone.managed // 100
+    return 0 if share < block else -(-share // block) * block
+
+
 def exclusive(zone: Zone, index: int, cpus: int, page_bytes: int = 4096) -> int:
     """Pages of this zone, free now, that only memalloc users can take.
 
@@ -106,7 +119,7 @@ def exclusive(zone: Zone, index: int, cpus: int, page_bytes: int = 4096) -> int:
     """
     if not serves_kernel(zone) or not zone.managed:
         return 0
-    unusable = (zone.highatomic or 0) + zone.free_cma + cpus * zone_batchsize(zone.managed, page_bytes)
+    unusable = _highatomic(zone, page_bytes) + zone.free_cma + cpus * zone_batchsize(zone.managed, page_bytes)
     return max(min(zone.free, atomic_floor(zone, index)) - unusable, 0)
 
 

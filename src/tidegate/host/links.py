@@ -41,14 +41,14 @@ def _link(
     reading: Reading, name: str, spoken: netlink_format.Link | None, device: netlink_format.Device | None
 ) -> Link:
     folder = f"{_CLASS}/{name}"
-    seen = reading.has(folder)
     below = [one.removeprefix("lower_") for one in reading.names(folder) if one.startswith("lower_")]
     above = [one.removeprefix("upper_") for one in reading.names(folder) if one.startswith("upper_")]
     queues = [one for one in reading.names(f"{folder}/queues") if one.startswith("rx-")]
     kind = _kind(reading, folder, name, spoken)
     mtu = spoken.mtu if spoken else None
     index = spoken.index if spoken else reading.number(f"{folder}/ifindex", Topic.NETWORK, must=True)
-    threaded = reading.number(f"{folder}/threaded", Topic.NETWORK) if seen and kind in _PHYSICAL else None
+    # Only one rule looks at it, and says itself that it cannot tell: no gap that would leave every NIC rule open.
+    threaded = (reading.peek(f"{folder}/threaded") or "").strip() if kind in _PHYSICAL else ""
     return Link(
         name=name,
         index=index or 0,
@@ -60,7 +60,7 @@ def _link(
         ring=_ring(device, len(queues) or (spoken.queues_rx if spoken else None)),
         lower=tuple(below),
         upper=tuple(above),
-        threaded=None if threaded is None else threaded > 0,
+        threaded=threaded != "0" if threaded.isdigit() else None,
         features=dict(device.features) if device and device.features is not None else None,
         qdisc=spoken.qdisc if spoken else None,
         xdp=spoken.xdp if spoken else None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from tidegate import reserve, watermarks
 from tidegate import setting_ids as ids
 from tidegate.host.facts import Host, Memory, sysctl_int, sysctl_ints
-from tidegate.host.load import reserve_of
+from tidegate.host.load import connections_of, reserve_of
 from tidegate.plan.in_force import marked_zones
 from tidegate.result import Condition, Reserve, Row
 from tidegate.units import KIB, MIB, bytes_to_pages
@@ -180,12 +180,8 @@ def _pool_least(host: Host, name: str, *, block_sockets: bool) -> tuple[int, str
     used = 2 * host.counters.get(f"sockstat.{protocol}.mem", 0)
     own = 0
     if block_sockets:
-        own = sum(
-            (socket.sndbuf_bytes or 0) + (socket.rcvbuf_bytes or 0)
-            for user in host.users
-            for socket in user.sockets
-            if socket.family != "unix" and socket.sndbuf_locked and socket.rcvbuf_locked
-        )
+        # Locked or at the end of tcp_rmem and tcp_wmem: with less, the block connections alone could fill tcp_mem.
+        own = sum((one.sndbuf_bytes or 0) + (one.rcvbuf_bytes or 0) for one in connections_of(host))
     with_own = POOL_LEAST_PAGES + bytes_to_pages(own, host.page_bytes)
     choices = (
         (POOL_LEAST_PAGES, "what the kernel gives the smallest machine"),

@@ -54,6 +54,7 @@ def plan_of(
         before=before.decision.verdict,
         after=after.decision.verdict,
         reason=after.decision.reason,
+        assumes=after.decision.conditions,
         fits=fits,
         rests_on=rests_on,
         conditions_before=before.reserve.conditions if before.host.users else (),

@@ -206,9 +206,19 @@ def pool(host: Host, limits: PoolBounds, new: str, goal: Goal | None, *, dominan
         host,
         limits.id,
         new,
-        Texts(law=Law.DISCARD, why=f"{_POOLS[limits.id]}: {why}", lower=limits.why_least, upper=upper),
+        Texts(
+            law=Law.DISCARD,
+            why=f"{_POOLS[limits.id]}{_pool_size(host, limits.id, most)}: {why}",
+            lower=limits.why_least,
+            upper=upper,
+        ),
         dominant=dominant,
     )
+
+
+def _pool_size(host: Host, name: str, most: int) -> str:
+    """What a pool's limit leaves everybody, in bytes; packets of the backlog have no size of their own."""
+    return "" if name == ids.NETDEV_MAX_BACKLOG else f", {human_bytes(most * host.page_bytes)}"
 
 
 def min_free(host: Host, new_kib: int, goal: Goal, most_kib: int) -> Setting | None:

@@ -37,6 +37,7 @@ def plan_text(plan: Plan, *, all: bool = False, width: int = 80, colour: bool = 
         _head(plan, screen),
         *(_law(law, plan.settings, screen) for law in LAW_HEADS),
         _conditions(plan, screen),
+        _listed("SAFE then rests on", plan.assumes if plan.settings else (), screen),
         _listed("What would have to change", plan.change, screen),
         _listed("What no setting here cures", plan.remains, screen),
         _listed("Accepted, and counted all the same", map(accepted_words, plan.accepted), screen),
