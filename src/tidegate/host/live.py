@@ -16,6 +16,7 @@ from tidegate import __version__
 from tidegate.host import netlink_format as form
 from tidegate.host import wanted
 from tidegate.host.holders import inodes_of, take_processes
+from tidegate.host.pages import page_bytes
 from tidegate.host.record import Record
 from tidegate.host.walk import Disk, Walk
 
@@ -70,7 +71,9 @@ def _record(walk: Walk, source: str, *, complete: bool) -> Record:
         source=source,
         complete=complete,
         tool=f"tidegate {__version__}",
-        page_bytes=os.sysconf("SC_PAGE_SIZE"),
+        page_bytes=os.sysconf("SC_PAGE_SIZE")
+        if complete
+        else page_bytes("", walk.text("proc/meminfo"), walk.text("proc/zoneinfo")),
         patterns=tuple(sorted(walk.patterns)),
     )
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from tidegate.errors import BadInput
 from tidegate.host import sos_commands
 from tidegate.host.archive import MEMBER_BYTES_MAX, TOTAL_BYTES_MAX, check_path
+from tidegate.host.pages import page_bytes
 from tidegate.host.record import Record, Status
 from tidegate.host.tar_stream import MEMBERS_MAX, member_data, members_of
 from tidegate.host.walk import Walk
@@ -188,15 +189,17 @@ def _record(tree: _Tree) -> Record:
         _owners(walk, ss_output)
     uname = (tree.command("kernel/uname_-a") or "").split()
     release = walk.text("proc/sys/kernel/osrelease").strip() or (uname[2] if len(uname) > 2 else "")
+    machine = next((word for word in reversed(uname) if word != "GNU/Linux"), "")
     version = tree.files.get("version.txt", b"").decode("utf-8", "replace").strip()
     return Record(
         members=walk.members,
         kernel=release,
-        machine=next((word for word in reversed(uname) if word != "GNU/Linux"), ""),
+        machine=machine,
         taken=sos_commands.date_of(tree.command("date/date_--utc", "date/date") or ""),
         source=tree.name,
         complete=False,
         tool=version or "sos report",
+        page_bytes=page_bytes(machine, walk.text("proc/meminfo"), walk.text("proc/zoneinfo")),
         patterns=(),
     )
 

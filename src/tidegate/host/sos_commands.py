@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from tidegate.host import netlink_format as form
 
@@ -17,12 +18,14 @@ _SKMEM = re.compile(r"skmem:\(r(\d+),rb(\d+),t(\d+),tb(\d+),f(\d+),w(\d+),o(\d+)
 _USER = re.compile(r'\("[^"]*",pid=(\d+),fd=(\d+)\)')
 _INODE = re.compile(r"\bino:(\d+)")
 _UID = re.compile(r"\buid:(\d+)")
-_LINK = re.compile(
-    r"(\d+): ([^:@\s]+)(?:@(\S+))?: <([^>]*)> mtu (\d+)(?: (?:xdp(\w*)\S*|xdp))?.*?qdisc (\S+) state (\S+)"
-)
+_LINK = re.compile(r"(\d+): ([^:@\s]+)(?:@([^:\s]+))?: <([^>]*)> (.*)")
 _KINDS = re.compile(
-    r"^\s+(bond|vlan|bridge|veth|tun|wireguard|vxlan|macvlan|ipvlan|geneve|dsa|macsec|team)\b", re.MULTILINE
+    r"^\s+(bond|vlan|bridge|veth|tun|wireguard|vxlan|macvlan|macvtap|ipvlan|ipvtap|geneve|dsa|macsec|team|dummy|gre|gretap"
+    r"|ipip|sit|ip6tnl|vti|vrf|ifb|hsr|netkit|xfrm)\b",
+    re.MULTILINE,
 )
+# How `ip` says that an XDP program is attached; an id may follow.
+_XDP = {"xdp": "native", "xdpgeneric": "generic", "xdpoffload": "offload", "xdpmulti": "multi"}
 
 
 def netlink_answers(
@@ -39,7 +42,7 @@ def netlink_answers(
     """Members under netlink/ for what the commands tell; none for a command that is not held."""
     made: dict[str, bytes] = {}
     if ss is not None:
-        made[form.SOCKETS] = form.encode(form.Sockets(list(_sockets(ss))))
+        made[form.SOCKETS] = form.encode(_sockets(ss))
     if addresses is not None:
         made[form.ADDRESSES] = form.encode(form.Addresses(list(_addresses(addresses))))
     if links is not None:
@@ -55,13 +58,25 @@ def netlink_answers(
     return made
 
 
-def _sockets(output: str) -> Iterator[form.Socket]:
+def _sockets(output: str) -> form.Sockets:
+    """The sockets that ss lists; not complete where a line cannot be read or the output ends in the middle of one."""
+    found, complete = [], output.endswith("\n")
+    for one in _each_socket(output):
+        if one is None:
+            complete = False
+        else:
+            found.append(one)
+    return form.Sockets(found, complete=complete)
+
+
+def _each_socket(output: str) -> Iterator[form.Socket | None]:
     for block in re.split(r"\n(?=\S)", output):
         words = block.split()
-        if len(words) < 6 or words[0] not in {"tcp", "udp"}:
+        if not words or words[0] not in {"tcp", "udp"}:
             continue
-        local, remote = _endpoint(words[4]), _endpoint(words[5])
+        local, remote = (_endpoint(word) for word in (*words[4:6], "", "")[:2])
         if local is None or remote is None:
+            yield None
             continue
         memory = _SKMEM.search(block)
         numbers = [int(one) if one else None for one in memory.groups()] if memory else [None] * 9
@@ -90,12 +105,15 @@ def _sockets(output: str) -> Iterator[form.Socket]:
 
 def _endpoint(word: str) -> tuple[str, int] | None:
     address, _, port = word.rpartition(":")
-    address = address.strip("[]").partition("%")[0]
+    address = address.partition("%")[0].strip("[]")  # [fe80::1]%eth0:22
     address = "0.0.0.0" if address == "*" else address  # noqa: S104 - what ss prints for any address
     try:
-        return str(ipaddress.ip_address(address)), 0 if port == "*" else int(port)
+        read = ipaddress.ip_address(address)
+        number = 0 if port == "*" else int(port)
     except ValueError:
         return None
+    mapped = read.ipv4_mapped if isinstance(read, ipaddress.IPv6Address) else None
+    return f"::ffff:{mapped}" if mapped else str(read), number
 
 
 def owners(output: str) -> Iterator[tuple[int, int, int]]:
@@ -118,28 +136,29 @@ def _addresses(output: str) -> Iterator[form.Address]:
 
 
 def _links(output: str) -> Iterator[form.Link]:
-    blocks = [block for block in re.split(r"\n(?=\d+: )", output) if _LINK.match(block)]
+    blocks = re.split(r"\n(?=\d+: )", output)
     heads = [(found, block) for block in blocks if (found := _LINK.match(block))]
     numbers = {found[2]: int(found[1]) for found, _ in heads}
     for found, block in heads:
+        words = found[5].split()
+        said = dict(pairwise(words))  # each word and the next; only after the names asked for is it a value
         address = re.search(r"link/\S+ (\S+)", block)
-        master = re.search(r"\bmaster (\S+)", found[0] + block.splitlines()[0])
         kind = _KINDS.search(block)
         queues = re.search(r"numrxqueues (\d+)", block)
         bond = re.search(r"\bbond mode (\S+)", block)
+        mtu = said.get("mtu", "")
         yield form.Link(
             name=found[2],
             index=int(found[1]),
             kind=kind[1] if kind else "",
-            mtu=int(found[5]),
+            mtu=int(mtu) if mtu.isdigit() else None,
             address=address[1] if address else "",
-            up="UP" in found[4].split(",") and found[8] != "DOWN",
-            master=numbers.get(master[1]) if master else None,
-            lower=numbers.get(found[3]) if found[3] else None,
-            xdp={None: "none", "": "native", "generic": "generic", "offload": "offload"}.get(
-                found[6], "multi"
-            ),
-            qdisc=found[7],
+            up="UP" in found[4].split(",") and said.get("state") != "DOWN",
+            master=numbers.get(said.get("master", "")),
+            lower=numbers.get(found[3] or ""),
+            peer_elsewhere="link-netnsid" in words,
+            xdp=next((_XDP[one] for word in words if (one := word.partition("/")[0]) in _XDP), "none"),
+            qdisc=said.get("qdisc"),
             queues_rx=int(queues[1]) if queues else None,
             bond_mode=bond[1] if bond else None,
         )
