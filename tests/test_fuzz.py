@@ -215,3 +215,17 @@ def test_no_garbage_in_a_record_ends_in_a_traceback() -> None:
                 f"TIDEGATE_FUZZ=1 TIDEGATE_FUZZ_FROM={number}: {type(error).__name__}: {error}"[:200]
             )
     assert not failed, "\n".join(failed)
+
+
+def test_an_amount_below_zero_is_damage() -> None:
+    """What number 5072 found: a queue of -1 requests went into the sum."""
+    record = recorded(HERE.parent / "hosts/virtio-nbd-swap.tar.xz")
+    path = "sys/block/nbd0/queue/nr_requests"
+    host = read_host(
+        replace(
+            record, members={**record.members, path: Member(path=path, status=Status.FOUND, data=b"-1\n")}
+        )
+    )
+    assert [gap.detail for gap in host.gaps if gap.path == path] == [
+        "line 1: found '-1', expected a number of at least 0"
+    ]

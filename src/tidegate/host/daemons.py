@@ -84,7 +84,7 @@ def _daemon(scene: Scene, process: Process, users: list[BlockUser], every: tuple
         threads=_threads(reading, folder),
         locked_kib=procfs.status_kib(fields, "VmLck"),
         resident_kib=procfs.status_kib(fields, "VmRSS"),
-        oom_score_adj=reading.number(f"{folder}/oom_score_adj", Topic.DAEMONS),
+        oom_score_adj=reading.number(f"{folder}/oom_score_adj", Topic.DAEMONS, signed=True),
         cgroup=group[0] if group else None,
         memory_max=limit,
         memory_max_known=known,

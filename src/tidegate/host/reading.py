@@ -84,9 +84,9 @@ class Reading:
             return None
         return None if got is None else got.strip()
 
-    def number(self, path: str, topic: Topic, *, must: bool = False) -> int | None:
-        """A file that holds one integer."""
-        return self.parsed(path, topic, _integer, must=must)
+    def number(self, path: str, topic: Topic, *, must: bool = False, signed: bool = False) -> int | None:
+        """A file that holds one integer; below zero is damage, unless the kernel knows such a value (`signed`)."""
+        return self.parsed(path, topic, _integer if signed else _amount, must=must)
 
     def parsed(self, path: str, topic: Topic, parse: Callable[[str], T], *, must: bool = False) -> T | None:
         """A text through a parser; what the parser refuses is a gap that names the line."""
@@ -204,3 +204,9 @@ def integer(word: str, line: int = 1, base: int = 10) -> int:
 
 def _integer(got: str) -> int:
     return integer(got.strip())
+
+
+def _amount(got: str) -> int:
+    if got.strip().startswith("-"):
+        raise Garbled(1, got.strip(), "a number of at least 0")
+    return _integer(got)
