@@ -67,7 +67,26 @@ def findings_page() -> str:
     return findings_markdown()
 
 
+EXCERPT = ("<!-- excerpt: begin -->\n", "<!-- excerpt: end -->\n")
+EXCERPT_HOST = "virtio-nbd-swap"
+
+
+def readme() -> str:
+    """README.md with what `make run` prints of its host: verdict, users, the way there, the head of the plan."""
+    text = (DOCS.parent / "README.md").read_text()
+    head, begin, rest = text.partition(EXCERPT[0])
+    _, end, tail = rest.partition(EXCERPT[1])
+    said = (DOCS.parent / "hosts" / f"{EXCERPT_HOST}.txt").read_text()
+    blocks = said.rstrip("\n").split("\n\n")
+    kept = [blocks[0]]
+    kept += [one for one in blocks if one.startswith(("What rides", "The shortest way", "The plan"))]
+    shown = "...\n".join(f"{one}\n" for one in kept)
+    # Between two shown parts stand an empty line and whatever was left out; a line `...` stands for both.
+    return f"{head}{begin}\n```console\n$ tidegate check --host {EXCERPT_HOST}\n{shown}...\n```\n\n{end}{tail}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "../README.md": readme,
     "findings.md": findings_page,
     "commands.md": commands_page,
     "drivers.md": drivers_page,
