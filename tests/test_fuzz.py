@@ -22,7 +22,8 @@ from pathlib import Path
 from tidegate.check import check_record
 from tidegate.errors import TidegateError
 from tidegate.host.anonymise import anonymise
-from tidegate.host.archive import _from_files, open_record, record_files
+from tidegate.host.archive import from_files, record_files
+from tidegate.host.opening import open_record
 from tidegate.host.read import read_host
 from tidegate.host.record import Member, Record, Status
 from tidegate.plan import FORMATS, solve
@@ -165,7 +166,7 @@ def mutated_member(
 def through_the_archive(record: Record) -> Record | None:
     """The record as it comes back from a file; None where the reader refuses it (its path, say), as it may."""
     try:
-        return _from_files("fuzzed", record_files(record))
+        return from_files("fuzzed", record_files(record))
     except TidegateError:
         return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests import write_host_texts
 
-from tidegate.host.archive import open_record
+from tidegate.host.opening import open_record
 from tidegate.rig import hosts, scenario
 
 RECORDS = write_host_texts.records()

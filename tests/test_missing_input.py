@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tidegate.check import judge_host
-from tidegate.host.archive import open_record, save_record
+from tidegate.host.archive import save_record
+from tidegate.host.opening import open_record
 from tidegate.host.read import read_host
 from tidegate.host.record import Member, Record, Status
 from tidegate.result import Severity, State, Verdict

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 from tests.findings import hosts
-from tests.findings.cases import IGB, with_link, with_nic
+from tests.findings.cases import IGB, with_link
+from tests.findings.hosts import with_nic
 
 from tidegate.drivers import driver
 from tidegate.findings import RULES

@@ -14,7 +14,8 @@ from tests.host.made_variants import VARIANTS
 
 from tidegate.check import check_record
 from tidegate.host.anonymise import _Veil, anonymise
-from tidegate.host.archive import open_record, record_files
+from tidegate.host.archive import record_files
+from tidegate.host.opening import open_record
 from tidegate.host.record import Member, Record, Status
 
 HERE = Path(__file__).resolve().parent.parent

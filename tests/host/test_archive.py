@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from tidegate.errors import BadInput, Lacking, TidegateError
 from tidegate.host import archive
-from tidegate.host.archive import MANIFEST, open_record, record_files, save_record
-from tidegate.host.record import Member, Record, Status
+from tidegate.host.archive import record_files, save_record
+from tidegate.host.opening import open_record
+from tidegate.host.record import FORMAT_VERSION, MANIFEST, Member, Record, Status
 
 FUZZED = 400  # inputs a property
 
@@ -129,7 +130,7 @@ HOSTILE = {
     "twice": tar_of(good_manifest(), plain("proc/swaps"), plain("proc/swaps")),
     "not listed": tar_of(good_manifest(), plain("proc/swaps")),
     "control characters": tar_of(good_manifest(), plain("proc/\x1b[2Jswaps")),
-    "newer format": tar_of(plain(MANIFEST, manifest(format=archive.FORMAT_VERSION + 1))),
+    "newer format": tar_of(plain(MANIFEST, manifest(format=FORMAT_VERSION + 1))),
     "format zero": tar_of(plain(MANIFEST, manifest(format=0))),
     "another schema": tar_of(plain(MANIFEST, manifest(schema="something.else"))),
     "no JSON": tar_of(plain(MANIFEST, b"{")),
@@ -262,7 +263,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(archive.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Lacking, match="No space left") as told:
         save_record(made_record(), tmp_path / "a.tar.xz")
     assert told.value.exit == 5

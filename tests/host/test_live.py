@@ -13,7 +13,8 @@ import pytest
 
 from tidegate.host import live, netlink, sock_diag
 from tidegate.host import netlink_format as form
-from tidegate.host.archive import open_record, save_record
+from tidegate.host.archive import save_record
+from tidegate.host.opening import open_record
 from tidegate.host.record import Record, Status, covers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and /sys")

@@ -16,8 +16,8 @@ from tests.host.losses import losses
 from tests.host.made import SERVER, Made, base, nbd, nbd_swap_host, nic, process, swap, tcp
 from tests.host.made_variants import VARIANTS
 
-from tidegate.host import archive
 from tidegate.host.facts import Host, link, sysctl_int, sysctl_ints
+from tidegate.host.opening import open_record
 from tidegate.host.read import read_host
 from tidegate.host.record import Member, Record, Status
 from tidegate.host.view import host_view, user_view
@@ -388,7 +388,7 @@ def test_no_fact_of_a_made_host_goes_silently(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
 def test_no_fact_of_a_recorded_host_goes_silently(path: Path) -> None:
-    assert list(holes(archive.open_record(path))) == []
+    assert list(holes(open_record(path))) == []
 
 
 def test_a_hole_would_be_found() -> None:
@@ -439,7 +439,7 @@ def test_an_incomplete_record_never_looks_better(gone: set[str]) -> None:
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
 def test_recorded_hosts_are_read_without_a_gap(path: Path) -> None:
-    host = read_host(archive.open_record(path))
+    host = read_host(open_record(path))
     assert [gap for gap in host.gaps if gap.status != "not held"] == []
     assert not host.made
     for user in host.users:

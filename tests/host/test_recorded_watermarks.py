@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tidegate import watermarks as wm
-from tidegate.host.archive import open_record
 from tidegate.host.facts import Host
+from tidegate.host.opening import open_record
 from tidegate.host.read import read_host
 
 HOSTS = sorted((Path(__file__).resolve().parent.parent.parent / "hosts").glob("*.tar.xz"))

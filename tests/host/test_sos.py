@@ -13,7 +13,8 @@ from tidegate.check import check_record
 from tidegate.errors import BadInput
 from tidegate.host import netlink_format as form
 from tidegate.host import sos_commands
-from tidegate.host.archive import open_record, save_record
+from tidegate.host.archive import save_record
+from tidegate.host.opening import open_record
 from tidegate.host.record import Record, Status, status
 from tidegate.result import Verdict
 

@@ -12,10 +12,10 @@ from tests.plan import stock
 
 from tidegate import setting_ids as ids
 from tidegate.findings.accepted import Acceptance
-from tidegate.host.archive import open_record
 from tidegate.host.bundled import bundled_names, bundled_record
 from tidegate.host.facts import Host, Queue, RxRing, Transport, UserKind, sysctl_ints
 from tidegate.host.load import reserve_of
+from tidegate.host.opening import open_record
 from tidegate.host.read import read_host
 from tidegate.plan import ALL, FORMATS, bounds, solve, with_settings
 from tidegate.plan.bounds import GOALS, Goal

@@ -14,7 +14,7 @@ from tests.report.tree import assert_same_numbers, elements
 
 from tidegate.check import check_record
 from tidegate.cli import main
-from tidegate.host.archive import open_record
+from tidegate.host.opening import open_record
 from tidegate.report.changes import changes
 from tidegate.report.html import SIZE_MAX_BYTES, check_html
 from tidegate.report.json import to_json

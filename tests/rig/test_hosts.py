@@ -8,8 +8,8 @@ import pytest
 
 from tidegate.check import check_record
 from tidegate.errors import Lacking, Unsupported
-from tidegate.host.archive import open_record
 from tidegate.host.bundled import bundled_record
+from tidegate.host.opening import open_record
 from tidegate.rig import guest, hosts
 
 

@@ -133,8 +133,8 @@ def _accepted(path: str | None) -> Sequence[Acceptance]:
 
 
 def _open(name: str) -> Record:
-    from tidegate.host.archive import open_record
     from tidegate.host.bundled import recorded_host
+    from tidegate.host.opening import open_record
 
     _logger().info("reading %s", one_line(name))
     return open_record(recorded_host(name))

@@ -115,8 +115,8 @@ def exit_of(plan: Plan) -> Exit:
 
 def _record(path: str | None) -> Record:
     if path is not None:
-        from tidegate.host.archive import open_record
         from tidegate.host.bundled import recorded_host
+        from tidegate.host.opening import open_record
 
         return open_record(recorded_host(path))
     from tidegate.host.live import read_live

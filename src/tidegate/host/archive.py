@@ -17,7 +17,6 @@ import shutil
 import stat
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,9 +24,9 @@ from typing import TypeVar
 
 import msgspec
 
-from tidegate.errors import BadInput, Lacking, TidegateError
+from tidegate.errors import BadInput, Lacking
 from tidegate.host.record import FORMAT_VERSION, MANIFEST, Member, Record, Status
-from tidegate.host.tar_stream import MEMBERS_MAX, member_data, members_of, next_member, open_tar
+from tidegate.host.tar_stream import MEMBERS_MAX, member_data, members_of
 from tidegate.units import MIB
 
 SCHEMA = "tidegate.record"
@@ -68,39 +67,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     paths: list[Entry]
 
 
-def open_record(path: Path) -> Record:
-    """A record or an sos report from a directory or an archive.
-
-    Raises BadInput (file, place, found, expected) for anything that is neither; Lacking where it may not be read.
-    """
-    from tidegate.host import sos
-
-    name = str(path)
-    with _reading(name):
-        if path.is_dir():
-            if (path / MANIFEST).is_file():
-                return _from_files(name, _folder_files(path))
-            if sos.looks_like_folder(path):
-                return sos.from_folder(path)
-            if (path / "proc").is_dir() and (path / "sys").is_dir():
-                from tidegate.host.live import read_tree
-
-                return read_tree(path)
-            raise BadInput(
-                name, "", f"a directory without {MANIFEST}", "a record, an sos report or a sysroot"
-            )
-        if not path.exists():
-            raise BadInput(name, "", "no such file", "a record (directory or .tar.xz) or an sos report")
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BadInput(name, "", "no regular file", "a record (directory or .tar.xz) or an sos report")
-        with path.open("rb") as raw, open_tar(name, raw) as tar:
-            first = next_member(name, tar)
-            if first is not None and sos.looks_like_member(first.name):
-                return sos.from_tar(name, first, tar)
-            return _from_files(name, _tar_files(name, first, tar))
-
-
-def _from_files(name: str, files: Mapping[str, bytes]) -> Record:
+def from_files(name: str, files: Mapping[str, bytes]) -> Record:
+    """The record that files by path make; BadInput where the manifest or a path is not as it must be."""
     data = files.get(MANIFEST)
     if data is None:
         raise BadInput(name, "", f"no {MANIFEST}", "a record made by `tidegate record`, or an sos report")
@@ -198,7 +166,8 @@ def _member(name: str, place: str, entry: Entry, files: Mapping[str, bytes]) -> 
 # ---- reading directories and archives
 
 
-def _folder_files(folder: Path) -> dict[str, bytes]:
+def folder_files(folder: Path) -> dict[str, bytes]:
+    """Every file below a directory, by path."""
     files: dict[str, bytes] = {}
     total = 0
     for place, folders, names in os.walk(folder, followlinks=False):
@@ -231,7 +200,8 @@ def _check_size(name: str, path: str, size: int, total: int, count: int) -> None
         raise BadInput(name, path, f"more than {MEMBERS_MAX:,} members", "a record of one host")
 
 
-def _tar_files(name: str, first: tarfile.TarInfo | None, tar: tarfile.TarFile) -> dict[str, bytes]:
+def tar_files(name: str, first: tarfile.TarInfo | None, tar: tarfile.TarFile) -> dict[str, bytes]:
+    """Every file of an archive whose first member was taken already, by path."""
     files: dict[str, bytes] = {}
     total = 0
     for member in members_of(name, first, tar):
@@ -249,24 +219,6 @@ def _tar_files(name: str, first: tarfile.TarInfo | None, tar: tarfile.TarFile) -
         _check_size(name, path, member.size, total, len(files))
         files[path] = member_data(name, tar, member)
     return files
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    try:
-        yield
-    except PermissionError as error:
-        raise Lacking(
-            f"{name}: may not be read ({error.strerror}); read it as its owner or as root"
-        ) from None
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadInput(name, "", str(error.strerror), "a record or an sos report") from None
-    except (lzma.LZMAError, zlib.error, EOFError) as error:
-        raise BadInput(name, "", f"a damaged archive ({error})", "a whole archive") from None
-    except OSError as error:
-        if isinstance(error, TidegateError):
-            raise
-        raise BadInput(name, "", error.strerror or str(error), "a readable record or sos report") from None
 
 
 # ---- writing
