@@ -7,6 +7,7 @@ from dataclasses import replace
 from tidegate.host import netlink_format
 from tidegate.host.facts import Link, RxRing
 from tidegate.host.reading import Reading
+from tidegate.host.record import Status
 from tidegate.host.told import told
 from tidegate.result import Topic
 
@@ -37,6 +38,14 @@ def links_of(reading: Reading) -> dict[str, Link]:
     return _stacked(made, spoken)
 
 
+def _threaded(reading: Reading, path: str) -> bool | None:
+    """Threaded NAPI; not told by an sos report, which is no gap: the one rule that looks at it says so itself."""
+    if reading.status(path) is Status.NOT_HELD:
+        return None
+    number = reading.number(path, Topic.NETWORK)
+    return None if number is None else number > 0
+
+
 def _link(
     reading: Reading, name: str, spoken: netlink_format.Link | None, device: netlink_format.Device | None
 ) -> Link:
@@ -47,8 +56,7 @@ def _link(
     kind = _kind(reading, folder, name, spoken)
     mtu = spoken.mtu if spoken else None
     index = spoken.index if spoken else reading.number(f"{folder}/ifindex", Topic.NETWORK, must=True)
-    # Only one rule looks at it, and says itself that it cannot tell: no gap that would leave every NIC rule open.
-    threaded = (reading.peek(f"{folder}/threaded") or "").strip() if kind in _PHYSICAL else ""
+    threaded = _threaded(reading, f"{folder}/threaded") if kind in _PHYSICAL else None
     return Link(
         name=name,
         index=index or 0,
@@ -60,7 +68,7 @@ def _link(
         ring=_ring(device, len(queues) or (spoken.queues_rx if spoken else None)),
         lower=tuple(below),
         upper=tuple(above),
-        threaded=threaded != "0" if threaded.isdigit() else None,
+        threaded=threaded,
         features=dict(device.features) if device and device.features is not None else None,
         qdisc=spoken.qdisc if spoken else None,
         xdp=spoken.xdp if spoken else None,
