@@ -78,6 +78,7 @@ class Walk:
         self.members: dict[str, Member] = {}
         self.patterns: set[str] = set()
         self._names: dict[str, list[str]] = {}
+        self._sets: dict[str, frozenset[str]] = {}
         self._size = 0
 
     def look_for_all(self) -> Iterator[str]:
@@ -106,18 +107,28 @@ class Walk:
         self.patterns.add(pattern)
         return self._expand("", pattern.split("/"))
 
-    def _expand(self, folder: str, parts: list[str]) -> Iterator[str]:
-        """Paths that fit, `*` standing for one component; the last may be missing."""
+    def _expand(self, folder: str, parts: list[str], *, starred: bool = False) -> Iterator[str]:
+        """Paths that fit, `*` standing for one component.
+
+        Below a `*` only names that the folder lists are followed: a listing costs less than asking for each of the
+        sixty names that a block device might have.
+        """
         if not parts:
             yield folder
             return
         head, rest = parts[0], parts[1:]
         if "*" not in head:
-            yield from self._expand(f"{folder}/{head}".lstrip("/"), rest)
+            if not starred or head in self._listed(folder):
+                yield from self._expand(f"{folder}/{head}".lstrip("/"), rest, starred=starred)
             return
         for name in self.names(folder):
             if fnmatchcase(name, head) and not (name.startswith(".") and not head.startswith(".")):
-                yield from self._expand(f"{folder}/{name}", rest)
+                yield from self._expand(f"{folder}/{name}", rest, starred=True)
+
+    def _listed(self, folder: str) -> frozenset[str]:
+        if folder not in self._sets:
+            self._sets[folder] = frozenset(self.names(folder))
+        return self._sets[folder]
 
     def names(self, folder: str) -> list[str]:
         """Names in a folder; a folder that may not be listed becomes a denied member."""
