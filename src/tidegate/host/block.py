@@ -229,7 +229,9 @@ def _device(reading: Reading, name: str) -> Device:
         lower=lower,
         link=ChainLink(kind="disk", name=name, evidence=_seen(folder, place)),
         place=place,
-        size_kib=int(sectors) // 2 if sectors.isascii() and sectors.isdigit() else None,
+        size_kib=int(sectors) // 2
+        if sectors.isascii() and sectors.isdigit() and len(sectors) <= 20
+        else None,
     )
     for special in (_dm, _md, _loop, _bcache, _zram):
         changed = special(reading, device)

@@ -160,6 +160,9 @@ def chosen(text: str) -> str:
     return _chosen(text) or (text if len(text.split()) == 1 else "")
 
 
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
+
+
 def _sysctl_number(reading: Reading, sysctls: Mapping[str, str], name: str) -> int | None:
     numbers = _numbers(reading, sysctls, name)
     return numbers[0] if len(numbers) == 1 else None
@@ -170,7 +173,7 @@ def _numbers(reading: Reading, sysctls: Mapping[str, str], name: str) -> tuple[i
     if text is None:
         return ()
     words = text.split()
-    if words and all(word.lstrip("-").isascii() and word.lstrip("-").isdigit() for word in words):
+    if words and all(map(_NUMBER.fullmatch, words)):
         return tuple(int(word) for word in words)
     path = "proc/sys/" + name.replace(".", "/")
     reading.gap(path, Status.DAMAGED.value, Topic.MEMORY, f"found {text[:60]!r}, expected numbers")

@@ -18,6 +18,7 @@ T = TypeVar("T")
 _UNREADABLE = frozenset({Status.DENIED, Status.DAMAGED, Status.NOT_HELD})
 _NOTHING = frozenset({Status.ABSENT, Status.NOT_HELD})
 _SHOWN = 60  # of a garbled line
+_DIGITS = 20  # of an unsigned long; what is longer overflows a float, or int() itself
 
 
 class Garbled(ValueError):
@@ -194,7 +195,8 @@ def integer(word: str, line: int = 1, base: int = 10) -> int:
     """One integer as the kernel prints it; anything else (spaces, underscores, signs twice) is garbled."""
     digits = word.removeprefix("0x") if base == 16 else word.removeprefix("-")
     allowed = "0123456789abcdefABCDEF" if base == 16 else "0123456789"
-    if not digits or any(letter not in allowed for letter in digits):
+    most = _DIGITS if base == 10 else len(word)  # an IPv6 address has 32
+    if not 1 <= len(digits) <= most or any(letter not in allowed for letter in digits):
         raise Garbled(line, word, "a number")
     try:
         return int(word, base)
