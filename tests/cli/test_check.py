@@ -67,3 +67,13 @@ def test_a_short_write_is_not_lost_without_buffers(tmp_path: Path) -> None:
     )
     assert done.returncode == 5, "cut output passed for whole"
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no live Linux host here")
+def test_a_saved_check_prints_the_same_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = cli.main(["check", "--all", "--save", "here.tar.xz"]), capsys.readouterr().out
+    again = cli.main(["check", "--all", "--host", "here.tar.xz"]), capsys.readouterr().out
+    assert first == again

@@ -6,6 +6,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
     records, troubles = _opened(args.host) if args.host else ([_live()], [])
     if args.save:
         _save(records[0], Path(args.save))
+        # From now on this is the saved record: `--host FILE` prints the same, its source included.
+        records[0] = replace(records[0], source=args.save)
     from tidegate.check import check_record
 
     results = [check_record(record, accepted=accepted) for record in records]
