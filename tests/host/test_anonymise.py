@@ -140,6 +140,13 @@ def test_no_planted_name_is_left_anywhere() -> None:
     assert len(veiled.members) == len(record.members)
 
 
+@pytest.mark.parametrize("name", ["vm", "swap", "zqhost.zqdomain"])
+def test_the_hosts_name_goes_however_short_or_common(name: str) -> None:
+    member = Member(path="proc/sys/kernel/hostname", status=Status.FOUND, data=f"{name}\n".encode())
+    veiled = anonymise(replace(planted(), members={member.path: member}), key=b"1")
+    assert name not in veiled.members[member.path].data.decode()
+
+
 def test_a_volume_keeps_both_of_its_names() -> None:
     """A volume is called /dev/GROUP/VOLUME and, by device mapper, GROUP-VOLUME with hyphens inside doubled."""
     texts = {

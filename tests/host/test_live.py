@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tidegate.errors import Lacking
 from tidegate.host import live, netlink, sock_diag
 from tidegate.host import netlink_format as form
 from tidegate.host.archive import save_record
@@ -120,6 +122,12 @@ def test_an_ordinary_user_reads_what_it_may(tmp_path: Path) -> None:
     assert record.members["proc/zoneinfo"].status is Status.FOUND
     assert record.members["proc/1/ns/net"].status is Status.DENIED
     assert record.members["proc/pagetypeinfo"].status in {Status.DENIED, Status.ABSENT}
+
+
+def test_another_system_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    with pytest.raises(Lacking, match="only Linux can be read"):
+        live.read_live()
 
 
 _WITHOUT_NETLINK = """

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tidegate.units import human_bytes
+
+if TYPE_CHECKING:
+    from tidegate.host.record import Record
 
 SUMMARY = "snapshot this host so that check can run elsewhere"
 DESCRIPTION = """\
@@ -25,7 +30,11 @@ EXAMPLES = (
     ("this host, for somebody else to look at", "tidegate record web7.tar.xz --anonymise"),
     ("as a directory, to look into", "tidegate record web7"),
 )
-EXIT_STATUS = {0: "recorded", 2: "the name is taken (see --force) or cannot be a record's"}
+EXIT_STATUS = {
+    0: "recorded",
+    2: "the name is taken (see --force) or cannot be a record's",
+    5: "this is no Linux machine, or FILE cannot be written",
+}
 SCHEMA = "tidegate.record-summary/1"
 
 
@@ -40,9 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Records; says on stderr how much was found, absent and denied."""
     from tidegate.cli.progress import progress
-    from tidegate.host.archive import save_record
+    from tidegate.host.archive import check_name, save_record
     from tidegate.host.live import read_live
 
+    check_name(Path(args.file), force=args.force)
     with progress(quiet=args.quiet > 0) as told:
         record = read_live(progress=told)
         if args.anonymise:
@@ -55,7 +65,19 @@ def run(args: argparse.Namespace) -> int:
     summary = {"schema": SCHEMA, "file": args.file, "bytes": size, "taken": record.taken, **counts}
     if args.json:
         print(json.dumps(summary, sort_keys=True))
-    elif args.quiet == 0:
-        shown = ", ".join(f"{number:,} {state}" for state, number in sorted(counts.items()))
-        print(f"tidegate: {args.file}: {human_bytes(size)}, {shown}", file=sys.stderr)
+    if args.quiet == 0:
+        _say(record, f"{args.file}: {human_bytes(size)}", counts, every=args.verbose > 0)
     return 0
+
+
+def _say(record: Record, head: str, counts: Counter[str], *, every: bool) -> None:
+    """The summary; with `every` also each path that could not be read, and why."""
+    shown = ", ".join(f"{number:,} {state}" for state, number in sorted(counts.items()))
+    print(f"tidegate: {head}, {shown}", file=sys.stderr)
+    lost = [one for _, one in sorted(record.members.items()) if one.status.value in {"denied", "damaged"}]
+    if every:
+        for one in lost:
+            why = f" ({one.detail})" if one.detail else ""
+            print(f"tidegate: {one.status.value}: {one.path}{why}", file=sys.stderr)
+    elif lost and os.geteuid() != 0:
+        print("tidegate: as root more could be read; -v names what was not", file=sys.stderr)

@@ -63,6 +63,8 @@ def _data(veil: _Veil, path: str, member: Member) -> bytes:
         text = member.data.decode()
     except UnicodeDecodeError:
         return member.data
+    if path == "proc/sys/kernel/hostname":  # also one that is too short or common to be replaced everywhere
+        return f"{veil.name(text.strip())}\n".encode()
     if path.endswith("/subsysnqn") and text.startswith("nqn.2014.08."):
         # What a local controller without a name is called: its serial number follows (nvme_init_subnqn).
         return f"{veil.text(text.strip().replace(' ', '-'))}\n".encode()
@@ -101,7 +103,11 @@ class _Veil:
         """The text with this host's names replaced."""
         if self._names is None:
             return text
-        return self._names.sub(lambda found: "n" + self._hash("name", found[0].replace("--", "-"))[:8], text)
+        return self._names.sub(lambda found: self.name(found[0]), text)
+
+    def name(self, text: str) -> str:
+        """What stands for one name."""
+        return "n" + self._hash("name", text.replace("--", "-"))[:8]
 
     def text(self, text: str) -> str:
         """The text with names, qualified names, UUIDs and addresses replaced."""

@@ -27,7 +27,7 @@ import msgspec
 from tidegate.errors import BadInput, Lacking
 from tidegate.host.record import FORMAT_VERSION, MANIFEST, Member, Record, Status
 from tidegate.host.tar_stream import MEMBERS_MAX, member_data, members_of
-from tidegate.units import MIB
+from tidegate.units import KIB, MIB
 
 SCHEMA = "tidegate.record"
 
@@ -229,18 +229,31 @@ def save_record(record: Record, path: Path, *, force: bool = False) -> int:
 
     Raises BadInput where something is there already and `force` is not given, Lacking where it cannot be written.
     """
-    archive = path.name.endswith(".tar.xz")
-    if not archive and path.name.endswith(_TAR_SUFFIXES):
-        raise BadInput(
-            str(path), "", "a name that ends in another kind of archive", "NAME.tar.xz or a directory"
-        )
+    check_name(path, force=force)
     files = record_files(record)
-    if archive:
+    if _is_archive(path):
         data = _packed(files)
         write_atomically(path, data, force=force)
         return len(data)
-    _write_folder(files, path, force=force)
+    _write_folder(files, path)
     return sum(map(len, files.values()))
+
+
+def check_name(path: Path, *, force: bool) -> None:
+    """Refuses, before anything is read, a place where save_record would refuse to write."""
+    if not _is_archive(path) and path.name.endswith(_TAR_SUFFIXES):
+        raise BadInput(
+            str(path), "", "a name that ends in another kind of archive", "NAME.tar.xz or a directory"
+        )
+    with _writing(path):
+        if not _is_archive(path):
+            _check_place(path, force=force)
+        elif not force and os.path.lexists(path):
+            raise BadInput(str(path), "", "something is there already", "a new name (or --force)")
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.endswith(".tar.xz")
 
 
 def record_files(record: Record) -> dict[str, bytes]:
@@ -286,8 +299,11 @@ def _manifest_bytes(record: Record) -> bytes:
 
 def _packed(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
+    # A dictionary larger than what is packed gains nothing, and takes ten times its size in memory.
+    room = min(max(sum(map(len, files.values())), 64 * KIB), 8 * MIB)
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": room}]
     with (
-        lzma.LZMAFile(buffer, "wb", preset=6) as packed,
+        lzma.LZMAFile(buffer, "wb", filters=filters) as packed,
         tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
     ):
         for path, data in files.items():
@@ -322,10 +338,7 @@ def write_atomically(path: Path, data: bytes, *, force: bool = True) -> None:
         _with_temporary(path, write, folder=False)
 
 
-def _write_folder(files: Mapping[str, bytes], path: Path, *, force: bool) -> None:
-    with _writing(path):
-        _check_place(path, force=force)
-
+def _write_folder(files: Mapping[str, bytes], path: Path) -> None:
     def write(temporary: Path) -> None:
         for name, data in files.items():
             target = temporary / name

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tidegate import __version__
+from tidegate.errors import Lacking
 from tidegate.host import netlink_format as form
 from tidegate.host import wanted
 from tidegate.host.holders import inodes_of, take_processes
@@ -24,7 +25,11 @@ Progress = Callable[[str], None]
 
 
 def read_live(*, progress: Progress = lambda _: None) -> Record:
-    """This host as a record. `progress` is told what is being read."""
+    """This host as a record. `progress` is told what is being read. Lacking where this is no Linux host."""
+    if platform.system() != "Linux":
+        raise Lacking(
+            f"{platform.system() or 'this machine'}: only Linux can be read; --host reads a record of it"
+        )
     walk = Walk(Disk())
     for why in walk.look_for_all():
         progress(why)
