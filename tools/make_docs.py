@@ -82,7 +82,9 @@ def readme() -> str:
     kept += [one for one in blocks if one.startswith(("What rides", "The shortest way", "The plan"))]
     shown = "...\n".join(f"{one}\n" for one in kept)
     # Between two shown parts stand an empty line and whatever was left out; a line `...` stands for both.
-    return f"{head}{begin}\n```console\n$ tidegate check --host {EXCERPT_HOST}\n{shown}...\n```\n\n{end}{tail}"
+    return (
+        f"{head}{begin}\n```console\n$ tidegate check --host {EXCERPT_HOST}\n{shown}...\n```\n\n{end}{tail}"
+    )
 
 
 PAGES: dict[str, Callable[[], str]] = {
