@@ -19,6 +19,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from tidegate.check import check_record
 from tidegate.errors import TidegateError
 from tidegate.host.anonymise import anonymise
@@ -34,6 +36,7 @@ from tidegate.report.plan_formats import plan_file
 from tidegate.report.plan_text import plan_text
 from tidegate.report.prometheus import check_metrics
 from tidegate.report.text import check_text, hosts_table
+from tidegate.result import Verdict
 
 HERE = Path(__file__).resolve().parent
 RECORDS = [*sorted((HERE.parent / "hosts").glob("*.tar.xz")), HERE / "recorded/sos-nbd-swap.tar.xz"]
@@ -218,15 +221,22 @@ def test_no_garbage_in_a_record_ends_in_a_traceback() -> None:
     assert not failed, "\n".join(failed)
 
 
-def test_an_amount_below_zero_is_damage() -> None:
-    """What number 5072 found: a queue of -1 requests went into the sum."""
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("sys/block/nbd0/queue/nr_requests", b"-1\n"),
+        ("proc/sys/net/ipv4/tcp_mem", b"1 2 -16\n"),
+        ("proc/sys/net/ipv4/ipfrag_high_thresh", b"-21\n"),
+        ("proc/sys/net/ipv4/udp_mem", "1 2 \u00b2\n".encode()),
+        ("proc/sys/vm/min_free_kbytes", b"--1\n"),
+        ("proc/sys/vm/min_free_kbytes", b"9" * 400 + b"\n"),
+        ("netlink/ethtool.json", b'{"devices": [{"name": "ens6", "rx": -256}]}\n'),
+    ],
+)
+def test_what_it_found(path: str, data: bytes) -> None:
+    """Amounts that no kernel prints went into the sum; they are unknown, and the host no safer for them."""
     record = recorded(HERE.parent / "hosts/virtio-nbd-swap.tar.xz")
-    path = "sys/block/nbd0/queue/nr_requests"
-    host = read_host(
-        replace(
-            record, members={**record.members, path: Member(path=path, status=Status.FOUND, data=b"-1\n")}
-        )
-    )
-    assert [gap.detail for gap in host.gaps if gap.path == path] == [
-        "line 1: found '-1', expected a number of at least 0"
-    ]
+    member = replace(record.members[path], data=data)
+    garbage = replace(record, members={**record.members, path: member})
+    everything_printed(garbage, record, random.Random(0))
+    assert check_record(garbage).verdict is not Verdict.SAFE

@@ -274,7 +274,7 @@ class Host:
     made: bool = False  # a hand-made record, not from a machine
 
 
-_NUMBER = re.compile(r"-?[0-9]{1,20}")  # up to what an unsigned long prints
+_NUMBER = re.compile(r"[0-9]{1,20}")  # up to what an unsigned long prints; no limit is below zero
 
 
 def sysctl_int(host: Host, name: str) -> int | None:

@@ -213,7 +213,7 @@ def _fragment_pools(host: Host) -> list[reserve.Pool]:
     made = []
     for holder, name, seconds in lists:
         amount, measured = sysctl_int(host, name), True
-        hidden = any(gap.path.endswith(name.replace(".", "/")) for gap in host.gaps)
+        hidden = name in host.sysctls or any(gap.path.endswith(name.replace(".", "/")) for gap in host.gaps)
         if amount is None and not hidden and not name.startswith("net.ipv4"):
             amount, measured = _FRAG_DEFAULT_BYTES, False
         why = f"incomplete datagrams, up to {seconds} s: {name}"

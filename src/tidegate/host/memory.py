@@ -160,7 +160,7 @@ def chosen(text: str) -> str:
     return _chosen(text) or (text if len(text.split()) == 1 else "")
 
 
-_NUMBER = re.compile(r"-?[0-9]{1,20}")
+_NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 def _sysctl_number(reading: Reading, sysctls: Mapping[str, str], name: str) -> int | None:

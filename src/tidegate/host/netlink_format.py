@@ -8,7 +8,7 @@ Unknown keys are ignored, so that a newer record stays readable; a missing key t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ SOCKETS = "netlink/sockets.json"
 PACKET = "netlink/packet.json"
 ETHTOOL = "netlink/ethtool.json"
 
+Amount = Annotated[int, msgspec.Meta(ge=0)]  # below zero is damage: sums are made of these
+
 ALL = (LINKS, ADDRESSES, ROUTES, NEIGHBOURS, SOCKETS, PACKET, ETHTOOL)
 
 
@@ -31,7 +33,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     index: int
     kind: str = ""  # IFLA_INFO_KIND: bond, vlan, bridge, veth, tun, wireguard, vxlan, ...
-    mtu: int | None = None
+    mtu: Amount | None = None
     address: str = ""
     up: bool | None = None  # IFF_UP and operstate not down
     master: int | None = None  # index of the bond or bridge it belongs to
@@ -39,7 +41,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     peer_elsewhere: bool = False  # IFLA_LINK_NETNSID: the device below is in another network namespace
     xdp: str = "none"  # none, native, generic, offload, multi
     qdisc: str | None = None
-    queues_rx: int | None = None
+    queues_rx: Amount | None = None
     bond_mode: str | None = None
 
 
@@ -108,9 +110,9 @@ class Socket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     inode: int
     uid: int
     rmem: int | None = None  # sk_rmem_alloc
-    rcvbuf: int | None = None  # sk_rcvbuf
+    rcvbuf: Amount | None = None  # sk_rcvbuf
     wmem: int | None = None  # sk_wmem_alloc
-    sndbuf: int | None = None  # sk_sndbuf
+    sndbuf: Amount | None = None  # sk_sndbuf
     fwd: int | None = None  # sk_forward_alloc
     queued: int | None = None  # sk_wmem_queued
     optmem: int | None = None
@@ -131,7 +133,7 @@ class PacketSocket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     inode: int
     protocol: int
     index: int
-    rcvbuf: int | None = None
+    rcvbuf: Amount | None = None
     rmem: int | None = None
     ring: bool | None = (
         None  # has a mapped receive ring: packets are copied into it (tpacket_rcv), not queued
@@ -149,10 +151,10 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     name: str
     driver: str = ""
-    rx: int | None = None  # receive ring slots, as set
-    rx_max: int | None = None
-    channels_rx: int | None = None
-    channels_combined: int | None = None
+    rx: Amount | None = None  # receive ring slots, as set
+    rx_max: Amount | None = None
+    channels_rx: Amount | None = None
+    channels_combined: Amount | None = None
     features: dict[str, bool] | None = None
 
 
