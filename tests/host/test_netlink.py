@@ -178,6 +178,26 @@ def test_peers_are_those_of_connections_and_of_storage() -> None:
     assert not {"10.0.0.9", "10.0.0.8", "0.0.0.0"} & set(peers)
 
 
+def test_with_many_peers_those_of_storage_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netlink, "_PEERS_MAX", 2)
+    ports = {"10.0.0.2": 80, "10.0.0.3": 443, "10.0.0.4": 10809}
+    plain: dict[str, Any] = {"kind": "tcp", "family": "inet", "state": "ESTAB", "uid": 0, "inode": 3}
+    sockets = [
+        form.Socket(**plain, local="10.0.0.1", local_port=1, remote=remote, remote_port=port)
+        for remote, port in ports.items()
+    ]
+    text = b"1 2 0:3 / /m rw - nfs4 s:/x rw,addr=10.0.0.7\n"
+    members = {"proc/self/mountinfo": Member(path="proc/self/mountinfo", status=Status.FOUND, data=text)}
+    assert netlink.peers_of(sockets, members) == ("10.0.0.7", "10.0.0.4")
+
+
+def test_an_answer_larger_than_a_record_can_hold_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netlink, "NETLINK_BYTES_MAX", 20)
+    members = {one.path: one for one in netlink.read_netlink({})}
+    assert members[form.LINKS].status is Status.DAMAGED
+    assert "more than 20 bytes" in members[form.LINKS].detail
+
+
 def test_a_question_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused() -> form.Links:
         raise PermissionError(1, "Operation not permitted")

@@ -7,10 +7,11 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tidegate.host import sock_diag
+from tidegate.host import procnet, sock_diag
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sock_diag is Linux's")
 
@@ -44,6 +45,22 @@ def test_tcp_sockets_with_their_buffers(
     assert mine.sndbuf == ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
     assert mine.rcvbuf == ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     assert answer.complete
+
+
+def test_what_waits_out_its_end_is_left_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, place = listener.accept()[0], ours.getsockname()
+        ours.close()
+        theirs.close()
+        assert place in {(one.local, one.local_port) for one in _waiting()}
+        assert place not in {(one.local, one.local_port) for one in sock_diag.sockets().sockets}
+
+
+def _waiting() -> list[procnet.TcpLine]:
+    """What /proc/net/tcp shows in TIME-WAIT."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return [one for one in map(procnet.inet_line, lines) if one.state == "TIME-WAIT"]
 
 
 def test_udp_and_ipv6() -> None:

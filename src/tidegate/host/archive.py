@@ -32,6 +32,7 @@ from tidegate.units import KIB, MIB
 SCHEMA = "tidegate.record"
 
 MEMBER_BYTES_MAX = 8 * MIB  # /proc/net/tcp of 40,000 sockets is 6 MB
+NETLINK_BYTES_MAX = 32 * MIB  # 130,000 sockets
 TOTAL_BYTES_MAX = 64 * MIB
 MANIFEST_BYTES_MAX = 24 * MIB
 _PATH_MAX = 1024
@@ -188,7 +189,9 @@ def folder_files(folder: Path) -> dict[str, bytes]:
 
 
 def _limit(path: str) -> int:
-    return MANIFEST_BYTES_MAX if path == MANIFEST else MEMBER_BYTES_MAX
+    if path == MANIFEST:
+        return MANIFEST_BYTES_MAX
+    return NETLINK_BYTES_MAX if path.startswith("netlink/") else MEMBER_BYTES_MAX
 
 
 def _check_size(name: str, path: str, size: int, total: int, count: int) -> None:

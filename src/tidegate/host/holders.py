@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from tidegate.host import netlink_format as form
 from tidegate.host import secrets, wanted
 from tidegate.host.record import Status
+from tidegate.host.sock_diag import STORAGE_PORTS
 from tidegate.host.walk import REFUSED, Walk
 
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 # Files that only a server of block IO, or a client that keeps a device, has open.
 _SERVES = ("/dev/fuse", "/dev/ublk", "/dev/nbd", "/dev/vduse")
-# Who listens here serves block IO, to others or to this machine: nbd, iscsi, nvme and its discovery, nfs, smb, 9p.
-_STORAGE_PORTS = frozenset({10809, 3260, 4420, 8009, 2049, 445, 564})
 # The column of the inode in the tables of sockets that netlink was not asked for.
 _TABLES = (("proc/net/raw", 9), ("proc/net/raw6", 9), ("proc/net/packet", -1))
 
@@ -45,7 +44,7 @@ def inodes_of(walk: Walk) -> Inodes | None:
             if len(words) > column and words[column].isdigit():
                 every.add(int(words[column]))
     serving = {
-        one.inode for one in sockets.sockets if one.state == "LISTEN" and one.local_port in _STORAGE_PORTS
+        one.inode for one in sockets.sockets if one.state == "LISTEN" and one.local_port in STORAGE_PORTS
     }
     return Inodes(every=frozenset(every - {0}), serving=frozenset(serving - {0}))
 

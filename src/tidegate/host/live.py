@@ -38,13 +38,13 @@ def read_live(*, progress: Progress = lambda _: None) -> Record:
     from tidegate.host import netlink
 
     for member in netlink.read_netlink(walk.members):
-        walk.members[member.path] = member
+        walk.put(member.path, member.status, member.detail, data=member.data)
     _sockets_of_proc(walk)
     progress("processes")
     owned = take_processes(walk, "", inodes_of(walk))
     settled = netlink.settled(walk.members, owned)
     if settled is not None:
-        walk.members[settled.path] = settled
+        walk.put(settled.path, settled.status, settled.detail, data=settled.data)
     return _record(walk, "live", complete=True)
 
 

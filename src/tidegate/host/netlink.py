@@ -14,8 +14,9 @@ import msgspec
 
 from tidegate.host import netlink_format as form
 from tidegate.host import sock_diag
+from tidegate.host.archive import NETLINK_BYTES_MAX
 from tidegate.host.record import Member, Status
-from tidegate.host.sock_diag import attributes_of, status_of
+from tidegate.host.sock_diag import STORAGE_PORTS, attributes_of, status_of
 
 # include/uapi/linux/neighbour.h
 _NEIGHBOUR = {
@@ -39,7 +40,7 @@ _BOND = {
     0: "balance-rr", 1: "active-backup", 2: "balance-xor", 3: "broadcast", 4: "802.3ad", 5: "balance-tlb",
     6: "balance-alb",
 }  # fmt: skip
-_PEERS_MAX = 4096
+_PEERS_MAX = 4096  # each takes half a millisecond
 
 
 def read_netlink(members: Mapping[str, Member]) -> tuple[Member, ...]:
@@ -51,7 +52,7 @@ def read_netlink(members: Mapping[str, Member]) -> tuple[Member, ...]:
         try:
             answer = question()
             answers[path] = answer
-            asked.append(Member(path=path, status=Status.FOUND, data=form.encode(answer)))
+            asked.append(_member(path, answer))
         except ImportError as error:
             asked.append(Member(path=path, status=Status.ABSENT, detail=f"pyroute2: {error}"))
         except Exception as error:  # noqa: BLE001 - pyroute2 raises NetlinkError, OSError, struct.error, KeyError ...
@@ -90,9 +91,14 @@ def settled(members: Mapping[str, Member], owned: frozenset[int]) -> Member | No
     if not gone:
         return None
     kept = [one for one in before.sockets if one.inode not in gone]
-    return Member(
-        path=form.SOCKETS, status=Status.FOUND, data=form.encode(form.Sockets(kept, complete=before.complete))
-    )
+    return _member(form.SOCKETS, form.Sockets(kept, complete=before.complete))
+
+
+def _member(path: str, answer: msgspec.Struct) -> Member:
+    data = form.encode(answer)
+    if len(data) > NETLINK_BYTES_MAX:
+        return Member(path=path, status=Status.DAMAGED, detail=f"more than {NETLINK_BYTES_MAX:,} bytes")
+    return Member(path=path, status=Status.FOUND, data=data)
 
 
 def _is_fd(path: str) -> bool:
@@ -258,11 +264,10 @@ def _features(said: Any) -> dict[str, bool] | None:
 
 
 def peers_of(sockets: Iterable[form.Socket], members: Mapping[str, Member]) -> tuple[str, ...]:
-    """Remote addresses whose route matters: of established connections, and of what sysfs and mounts name."""
+    """Remote addresses whose route matters, a few thousand at most: what sysfs and mounts name, then connections, those
+    to ports of storage first.
+    """
     found: dict[str, None] = {}
-    for one in sockets:
-        if one.kind == "tcp" and one.state not in {"LISTEN", "TIME-WAIT"}:
-            _take_address(one.remote.removeprefix("::ffff:"), found)
     for path, member in members.items():
         name = path.rsplit("/", 1)[-1]
         if name in {"address", "persistent_address", "dstaddr", "client_addr"} and path.startswith("sys/"):
@@ -273,6 +278,9 @@ def peers_of(sockets: Iterable[form.Socket], members: Mapping[str, Member]) -> t
         for word in line.replace(",", " ").split():
             if word.startswith(("addr=", "mountaddr=")):
                 _take_address(word.split("=", 1)[1], found)
+    connected = [one for one in sockets if one.kind == "tcp" and one.state not in {"LISTEN", "TIME-WAIT"}]
+    for one in sorted(connected, key=lambda one: one.remote_port not in STORAGE_PORTS):
+        _take_address(one.remote.removeprefix("::ffff:"), found)
     return tuple(list(found)[:_PEERS_MAX])
 
 
