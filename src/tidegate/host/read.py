@@ -93,7 +93,7 @@ def mounts_of(reading: Reading) -> tuple[Mount, ...]:
 def _checked(reading: Reading, path: str, mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
     """A mount namespace always has a root, and mountstats shows the same mounts; else the table was cut."""
     if not any(one.point == "/" for one in mounts):
-        reading.gap(path, Status.DAMAGED.value, Topic.USERS, "shows no root mount")
+        reading.gap(path, "in part", Topic.USERS, "shows no root mount: cut, or read inside a chroot")
     shown = {(one.point, one.fstype) for one in mounts}
     for one in _counted_mounts(reading):
         if (one.point, one.fstype) not in shown:
