@@ -230,6 +230,8 @@ def test_no_garbage_in_a_record_ends_in_a_traceback() -> None:
         ("proc/sys/net/ipv4/udp_mem", "1 2 \u00b2\n".encode()),
         ("proc/sys/vm/min_free_kbytes", b"--1\n"),
         ("proc/sys/vm/min_free_kbytes", b"9" * 400 + b"\n"),
+        ("sys/block/nbd0/size", b"9" * 5000 + b"\n"),
+        ("proc/self/mountinfo", b"9" * 5000 + b"\n"),
         ("netlink/ethtool.json", b'{"devices": [{"name": "ens6", "rx": -256}]}\n'),
     ],
 )

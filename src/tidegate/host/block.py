@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from tidegate.host import memory
 from tidegate.host.facts import Mount, Queue
-from tidegate.host.reading import Reading
+from tidegate.host.reading import Reading, is_number
 from tidegate.host.record import Status
 from tidegate.result import ChainLink, Evidence, Topic
 
@@ -229,9 +229,7 @@ def _device(reading: Reading, name: str) -> Device:
         lower=lower,
         link=ChainLink(kind="disk", name=name, evidence=_seen(folder, place)),
         place=place,
-        size_kib=int(sectors) // 2
-        if sectors.isascii() and sectors.isdigit() and len(sectors) <= 20
-        else None,
+        size_kib=int(sectors) // 2 if is_number(sectors) else None,
     )
     for special in (_dm, _md, _loop, _bcache, _zram):
         changed = special(reading, device)

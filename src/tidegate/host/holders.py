@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from tidegate.host import netlink_format as form
 from tidegate.host import secrets, wanted
+from tidegate.host.reading import is_number
 from tidegate.host.record import Status
 from tidegate.host.sock_diag import STORAGE_PORTS
 from tidegate.host.walk import REFUSED, Walk
@@ -41,7 +42,7 @@ def inodes_of(walk: Walk) -> Inodes | None:
     for path, column in _TABLES:
         for line in walk.text(path).splitlines()[1:]:
             words = line.split()
-            if len(words) > column and words[column].isdigit():
+            if len(words) > column and is_number(words[column]):
                 every.add(int(words[column]))
     serving = {
         one.inode for one in sockets.sockets if one.state == "LISTEN" and one.local_port in STORAGE_PORTS
@@ -85,7 +86,7 @@ def _pids(root: str) -> Iterator[int]:
         names = os.listdir(f"{root}/proc")
     except OSError:
         return
-    yield from (int(name) for name in names if name.isascii() and name.isdigit())
+    yield from (int(name) for name in names if is_number(name))
 
 
 def _look(root: str, pid: int, inodes: Inodes | None) -> _Found | None:
@@ -98,7 +99,7 @@ def _look(root: str, pid: int, inodes: Inodes | None) -> _Found | None:
         return None
     name, _, rest = text.partition("(")[2].rpartition(")")
     words = rest.split()
-    if len(words) < 7 or not words[1].isdigit() or not words[6].isdigit() or int(words[6]) & _PF_KTHREAD:
+    if len(words) < 7 or not is_number(words[1]) or not is_number(words[6]) or int(words[6]) & _PF_KTHREAD:
         return None
     one = _Found(pid=pid, name=name, parent=int(words[1]))
     held: set[int] = set()

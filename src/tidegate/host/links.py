@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tidegate.host import netlink_format
 from tidegate.host.facts import Link, RxRing
-from tidegate.host.reading import Reading
+from tidegate.host.reading import Reading, is_number
 from tidegate.host.record import Status
 from tidegate.host.told import told
 from tidegate.result import Topic
@@ -135,7 +135,7 @@ def _rps(reading: Reading, folder: str, queues: list[str]) -> bool | None:
 def _speed(reading: Reading, folder: str) -> int | None:
     """Unreadable while a link is down, and -1 where nothing is known."""
     text = (reading.peek(f"{folder}/speed") or "").strip()
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if is_number(text) else None
 
 
 def _stacked(found: dict[str, Link], spoken: dict[str, netlink_format.Link]) -> dict[str, Link]:

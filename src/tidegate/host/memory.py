@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tidegate.host import procfs, procnet
 from tidegate.host.facts import Kernel, Memory
-from tidegate.host.reading import Reading
+from tidegate.host.reading import Reading, is_number
 from tidegate.host.record import Status
 from tidegate.reserve import Zone
 from tidegate.result import Topic
@@ -160,9 +160,6 @@ def chosen(text: str) -> str:
     return _chosen(text) or (text if len(text.split()) == 1 else "")
 
 
-_NUMBER = re.compile(r"[0-9]{1,20}")
-
-
 def _sysctl_number(reading: Reading, sysctls: Mapping[str, str], name: str) -> int | None:
     numbers = _numbers(reading, sysctls, name)
     return numbers[0] if len(numbers) == 1 else None
@@ -173,7 +170,7 @@ def _numbers(reading: Reading, sysctls: Mapping[str, str], name: str) -> tuple[i
     if text is None:
         return ()
     words = text.split()
-    if words and all(map(_NUMBER.fullmatch, words)):
+    if words and all(map(is_number, words)):
         return tuple(int(word) for word in words)
     path = "proc/sys/" + name.replace(".", "/")
     reading.gap(path, Status.DAMAGED.value, Topic.MEMORY, f"found {text[:60]!r}, expected numbers")
@@ -217,7 +214,7 @@ def _expect_numbers(reading: Reading, path: str, text: str) -> None:
         return
     words = text.split()
     three = path.endswith(("_mem", "_rmem", "_wmem")) and "/ipv4/" in path
-    if len(words) != (3 if three else 1) or not all(word.isascii() and word.isdigit() for word in words):
+    if len(words) != (3 if three else 1) or not all(map(is_number, words)):
         expected = "three numbers" if three else "a number"
         reading.gap(path, Status.DAMAGED.value, Topic.LIMITS, f"found {text[:60]!r}, expected {expected}")
 

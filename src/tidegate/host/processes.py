@@ -8,7 +8,7 @@ from functools import cached_property
 
 from tidegate.host import procfs
 from tidegate.host.namespaces import is_container
-from tidegate.host.reading import Reading
+from tidegate.host.reading import Reading, is_number
 from tidegate.host.record import Status
 from tidegate.result import Topic
 
@@ -35,7 +35,7 @@ class Processes:
         self.reading = reading
         self.by_pid: dict[int, Process] = {}
         for name in reading.names("proc"):
-            if name.isascii() and name.isdigit():
+            if is_number(name):
                 process = _process(reading, int(name))
                 if process is not None:
                     self.by_pid[process.pid] = process

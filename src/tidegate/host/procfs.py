@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tidegate.host.facts import Mount
-from tidegate.host.reading import Garbled, integer
+from tidegate.host.reading import Garbled, integer, is_number
 from tidegate.reserve import Zone
 
 SWAPS_HEAD = "Filename"
@@ -213,7 +213,7 @@ def mount_line(line: str) -> Mount:
     if not dash or len(words) < 6 or len(rest) != 3 or not rest[0]:
         raise Garbled(1, line, expected)
     major, colon, minor = words[2].partition(":")
-    if not colon or not major.isdigit() or not minor.isdigit():
+    if not colon or not is_number(major) or not is_number(minor):
         raise Garbled(1, line, expected)
     options = dict.fromkeys(words[5].split(",") + rest[2].split(","))
     # The superblock's `rw` must not hide a read-only mount.
@@ -335,13 +335,13 @@ def status(text: str) -> dict[str, str]:
 def status_kib(fields: Mapping[str, str], name: str) -> int | None:
     """A size of /proc/PID/status in KiB; kernel threads have none."""
     words = fields.get(name, "").split()
-    return int(words[0]) if len(words) == 2 and words[0].isdigit() and words[1] == "kB" else None
+    return int(words[0]) if len(words) == 2 and is_number(words[0]) and words[1] == "kB" else None
 
 
 def module_name(line: str) -> str:
     """A line of /proc/modules."""
     words = line.split()
-    if len(words) < 5 or not words[1].isdigit():
+    if len(words) < 5 or not is_number(words[1]):
         raise Garbled(1, line, "NAME SIZE USES BY STATE ADDRESS")
     return words[0]
 

@@ -191,6 +191,11 @@ def _fault(got: str) -> str:
     return ""
 
 
+def is_number(word: str) -> bool:
+    """A word that int() turns into a number the kernel could have printed: plain digits, and not more of them."""
+    return word.isascii() and word.isdigit() and len(word) <= _DIGITS
+
+
 def integer(word: str, line: int = 1, base: int = 10) -> int:
     """One integer as the kernel prints it; anything else (spaces, underscores, signs twice) is garbled."""
     digits = word.removeprefix("0x") if base == 16 else word.removeprefix("-")

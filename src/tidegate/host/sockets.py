@@ -8,7 +8,7 @@ from dataclasses import replace
 from tidegate.host import netlink_format, procnet
 from tidegate.host.facts import PacketSocket, Socket
 from tidegate.host.processes import Processes
-from tidegate.host.reading import Garbled, Reading
+from tidegate.host.reading import Garbled, Reading, is_number
 from tidegate.host.record import Status
 from tidegate.host.told import told
 from tidegate.result import Topic
@@ -143,7 +143,7 @@ def _truesizes(size: int) -> bool:
 
 def _three(sysctls: Mapping[str, str], name: str) -> tuple[int, int, int] | None:
     words = sysctls.get(name, "").split()
-    if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words):
+    if len(words) != 3 or not all(map(is_number, words)):
         return None
     return int(words[0]), int(words[1]), int(words[2])
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from tidegate.host import netlink_format as form
+from tidegate.host.reading import is_number
 
 _SKMEM = re.compile(r"skmem:\(r(\d+),rb(\d+),t(\d+),tb(\d+),f(\d+),w(\d+),o(\d+),bl(\d+)(?:,d(\d+))?\)")
 _USER = re.compile(r'\("[^"]*",pid=(\d+),fd=(\d+)\)')
@@ -131,7 +132,7 @@ def _addresses(output: str) -> Iterator[form.Address]:
         words = line.split()
         if len(words) > 3 and words[2] in {"inet", "inet6"} and "/" in words[3]:
             address, _, prefix = words[3].partition("/")
-            if words[0].rstrip(":").isdigit() and prefix.isdigit():
+            if is_number(words[0].rstrip(":")) and is_number(prefix):
                 yield form.Address(address=address, prefix=int(prefix), index=int(words[0].rstrip(":")))
 
 
@@ -151,7 +152,7 @@ def _links(output: str) -> Iterator[form.Link]:
             name=found[2],
             index=int(found[1]),
             kind=kind[1] if kind else "",
-            mtu=int(mtu) if mtu.isdigit() else None,
+            mtu=int(mtu) if is_number(mtu) else None,
             address=address[1] if address else "",
             up="UP" in found[4].split(",") and said.get("state") != "DOWN",
             master=numbers.get(said.get("master", "")),

@@ -6,6 +6,7 @@ import re
 
 from tidegate.host.block import Device
 from tidegate.host.facts import Peer, Transport
+from tidegate.host.reading import is_number
 from tidegate.host.transports import rdma, reach
 from tidegate.host.transports.reach import Reach, Scene
 from tidegate.result import ChainLink, Evidence, Topic
@@ -72,7 +73,7 @@ def _peer(scene: Scene, controller: str) -> Peer | None:
     fields = dict(part.partition("=")[::2] for part in text.split(","))
     port = fields.get("trsvcid", str(_PORT)).strip()
     address = fields.get("traddr", "").strip()
-    if not address or not port.isascii() or not port.isdigit():
+    if not address or not is_number(port):
         scene.reading.gap(path, "damaged", Topic.SOCKETS, f"found {text[:60]!r}, expected traddr=,trsvcid=")
         return None
     return Peer(address=address, port=int(port), evidence=path)

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 
 from tidegate.host.facts import Mount
+from tidegate.host.reading import is_number
 
 
 def of(mount: Mount) -> dict[str, str]:
@@ -20,7 +21,7 @@ def of(mount: Mount) -> dict[str, str]:
 def number(options: Mapping[str, str], name: str) -> int | None:
     """An option that holds a number."""
     value = options.get(name, "")
-    return int(value) if value.isascii() and value.isdigit() else None
+    return int(value) if is_number(value) else None
 
 
 def address(text: str) -> str:
