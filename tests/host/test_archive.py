@@ -213,8 +213,7 @@ def test_a_header_of_hundreds_of_megabytes_is_not_read(tmp_path: Path, what: byt
     about.type, about.size = what, 900 << 20
     path = tmp_path / "r.tar"
     path.write_bytes(about.tobuf(tarfile.USTAR_FORMAT))
-    # Python before 3.11.4 gives up by itself where the archive ends.
-    with pytest.raises(BadInput, match=r"a header of 943,718,400 bytes|no tar archive"):
+    with pytest.raises(BadInput, match="a header of 943,718,400 bytes"):
         open_record(path)
 
 
