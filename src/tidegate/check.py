@@ -16,7 +16,7 @@ from tidegate.findings.way import shortest_way
 from tidegate.host.facts import Host
 from tidegate.host.load import reserve_of
 from tidegate.host.read import read_host
-from tidegate.host.record import Record
+from tidegate.host.record import Record, Status
 from tidegate.host.view import host_view, user_view
 from tidegate.plan import solve
 from tidegate.result import CheckResult, Finding, Reserve
@@ -66,6 +66,7 @@ def check_record(
         remains=plan.remains,
         after=plan.after,
         gaps=judged.host.gaps,
+        denied=tuple(sorted(path for path, one in record.members.items() if one.status is Status.DENIED)),
     )
 
 

@@ -296,6 +296,7 @@ class CheckResult:
     remains: tuple[str, ...] = ()  # what no setting cures
     after: Verdict | None = None  # the verdict that would hold after the plan
     gaps: tuple[Gap, ...] = ()
+    denied: tuple[str, ...] = ()  # every path that may not be read, also those that nothing here rests on
     schema: str = field(default=CHECK_SCHEMA)
 
 

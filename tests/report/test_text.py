@@ -171,3 +171,10 @@ def test_only_what_applies_is_counted() -> None:
 def test_printable_leaves_printable_text_alone() -> None:
     assert printable("/dev/nbd0 é 漢") == "/dev/nbd0 é 漢"
     assert printable("a\tb\nc\x07") == "a b c\\x07"
+
+
+def test_what_was_denied_is_named_alike_ones_together() -> None:
+    result = replace(samples.safe(), denied=("proc/12/fd", "proc/7/fd", "proc/slabinfo"))
+    text = check_text(result, width=200)
+    assert "Denied to the user that read this host: 3 paths: proc/*/fd (2), proc/slabinfo\n" in text
+    assert "Denied" not in check_text(samples.safe())

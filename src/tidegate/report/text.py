@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from tidegate.report.screen import (
@@ -61,7 +63,7 @@ from tidegate.result import (
 )
 
 # How many of each the one screen shows.
-_USERS, _FINDINGS, _ROWS, _SETTINGS, _REMAINS, _GAPS = 4, 5, 3, 12, 4, 2
+_USERS, _FINDINGS, _ROWS, _SETTINGS, _REMAINS, _GAPS, _DENIED = 4, 5, 3, 12, 4, 2, 6
 
 
 def check_text(result: CheckResult, *, all: bool = False, width: int = 80, colour: bool = False) -> str:
@@ -78,6 +80,7 @@ def check_text(result: CheckResult, *, all: bool = False, width: int = 80, colou
         _remains(result.remains, screen),
         _listed(f"{result.verdict.value} on these conditions", result.conditions, screen),
         _gaps(result.gaps, screen),
+        _denied(result.denied, screen),
         _more(result, screen),
     )
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
@@ -320,6 +323,20 @@ def _gaps(gaps: Sequence[Gap], screen: Screen) -> list[str]:
         )
     lines += left_out(len(gaps) - len(shown), "more", screen)
     return section(f"What could not be read: {len(gaps)}", lines, screen)
+
+
+def _denied(paths: Sequence[str], screen: Screen) -> list[str]:
+    """What this user may not read, alike ones together; what of it matters is among the gaps."""
+    alike = Counter(re.sub(r"\d+", "*", path) for path in paths)
+    if not alike:
+        return []
+    shown = list(alike.items()) if screen.all else alike.most_common(_DENIED)
+    named = ", ".join(
+        f"{printable(path)} ({number})" if number > 1 else printable(path) for path, number in shown
+    )
+    more = ", ..." if len(shown) < len(alike) else ""
+    text = f"Denied to the user that read this host: {len(paths)} paths: {named}{more}"
+    return [paint(one, "quiet", screen) for one in fill(text, screen, hang=2)]
 
 
 def _more(result: CheckResult, screen: Screen) -> list[str]:
