@@ -109,7 +109,7 @@ def test_an_ordinary_user_reads_what_it_may(tmp_path: Path) -> None:
     place.mkdir()
     os.chown(place, 65534, 65534)
     ours = Path(tempfile.gettempdir()).resolve()
-    for folder in (one for one in (tmp_path, *tmp_path.parents) if ours in one.parents):
+    for folder in (one for one in (tmp_path, *tmp_path.parents) if ours in (one, *one.parents)):
         if folder.stat().st_mode & 0o001 == 0 and folder.stat().st_uid == 0:
             folder.chmod(folder.stat().st_mode | 0o011)
     code = (
@@ -125,6 +125,26 @@ def test_an_ordinary_user_reads_what_it_may(tmp_path: Path) -> None:
     assert record.members["proc/zoneinfo"].status is Status.FOUND
     assert record.members["proc/1/ns/net"].status is Status.DENIED
     assert record.members["proc/pagetypeinfo"].status in {Status.DENIED, Status.ABSENT}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["r.tar.xz", "folder"])
+def test_a_place_that_may_not_be_looked_into_is_one_line(tmp_path: Path, name: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become somebody else")
+    tmp_path.chmod(0o700)
+    code = (
+        "import os, sys; from pathlib import Path; from tests.host.test_archive import made_record;"
+        "import tidegate.host.archive as a, tidegate.errors as e, tempfile; os.setgid(65534); os.setuid(65534)\n"
+        "try: a.save_record(made_record(), Path(sys.argv[1]))\n"
+        "except e.Lacking as error: print(error)"
+    )
+    command = [sys.executable, "-B", "-c", code, str(tmp_path / "closed" / name)]
+    top = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=top)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be written" in done.stdout
+    assert done.stdout.count("\n") == 1
 
 
 def test_another_system_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -327,7 +327,8 @@ def write_atomically(path: Path, data: bytes, *, force: bool = True) -> None:
         with _writing(path):
             path.write_bytes(data)
         return
-    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    # os.path.islink, since Path.is_symlink raises where the folder may not be looked into
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as out:
