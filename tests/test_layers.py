@@ -20,8 +20,8 @@ Sources = Mapping[str, str]  # module name -> text, such as "tidegate.host.live"
 # Lowest first. A room imports from its own layer and from lower ones; rooms of one layer that stand in
 # different groups do not import each other.
 LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("__init__", "units", "errors", "trace", "case", "result", "setting_ids"),),
-    (("reserve", "drivers", "frames", "watermarks", "rules_of_thumb"),),
+    (("__init__", "units", "errors", "trace", "design", "case", "result", "simulation", "setting_ids"),),
+    (("reserve", "drivers", "frames", "need", "watermarks", "rules_of_thumb"),),
     (("model",), ("sim",)),
     (("designs",),),
     (("refine",),),

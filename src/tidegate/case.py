@@ -1,0 +1,341 @@
+"""A case: one claim, the machine and the storm it is tried on, and what each judge is expected to say.
+
+Syntax only: a TOML file becomes frozen data, or one line says what is wrong with it. What the numbers do is the
+judges' business. Sizes are pages of 4096 bytes unless the name says otherwise; times in the file are milli- or
+microseconds, virtual.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from tidegate.design import SWITCHES
+from tidegate.errors import BadInput, Lacking
+
+SIZE_MAX_BYTES = 256 * 1024  # a case is a page of text
+PAGE_BYTES = 4096
+JUDGES = ("simulate", "prove", "trial", "check")
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 32)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+Ppm = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+
+
+class Driver(StrEnum):
+    """What a NIC driver does with its receive buffers when an allocation fails."""
+
+    COPY = "copy"  # fixed buffers; each packet is copied into a new skb, or dropped
+    RECYCLE = "recycle"  # a new buffer first; without one the packet is dropped and the old buffer kept
+    EMPTY = "empty"  # the packet goes up; the slot stays empty until a later refill
+    POOL = "pool"  # as empty, but pages that come back go straight to the ring (page_pool)
+    WORKER = "worker"  # a worker refills with GFP_KERNEL, the receive poll off meanwhile (virtio_net)
+
+
+class Delivery(StrEnum):
+    """How a driver hands packets to the stack."""
+
+    NETIF_RX = "netif_rx"  # the interrupt queues them in softnet
+    NAPI = "napi"  # a poll hands them over one by one
+
+
+class Access(StrEnum):
+    """Whether a driver's allocations may use the reserve."""
+
+    NEVER = "never"  # GFP_ATOMIC only
+    KEY = "key"  # while a memalloc socket exists; in 2.6.12: the driver was converted to dev_memalloc_skb
+    ALWAYS = "always"  # dev_alloc_pages() of 6.12, or the first patch: whoever calls
+
+
+class Protocol(StrEnum):
+    """What a foreign packet is."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    ICMP = "icmp"
+    IPV6 = "ipv6"
+    RAW = "raw"
+    FORWARD = "forward"
+    FRAGMENT = "fragment"
+
+
+class HookKind(StrEnum):
+    """A delivery hook that keeps or copies packets before their protocol sees them."""
+
+    TAP = "tap"  # a packet socket on every protocol: skb_clone
+    FILTER = "filter"  # a queue to user space (NFQUEUE): skb_copy
+    BRIDGE = "bridge"  # a port to a guest: the clone waits for the guest
+
+
+class Buddy(StrEnum):
+    """How free pages are counted."""
+
+    COUNT = "count"  # a number; an order > 0 needs that many pages
+    LISTS = "lists"  # buddy lists: an order > 0 needs a block
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Part of a case; an unknown key is refused."""
+
+
+class Machine(_Table, frozen=True):
+    """Memory and processor of the client."""
+
+    pages: Positive = 4096
+    programs_pages: Count = 0  # resident from the start, never freed
+    min_pages: Count = 0  # 0: what the kernel computes, isqrt(16 * KiB) kB
+    reserve_pages: Count = 64  # what the designs with a reserve keep for block IO alone
+    raise_min: bool = (
+        True  # min is raised so that 3/8 of it is the reserve; false: N pages by min_free_kbytes
+    )
+    page_per_skb: bool = False  # an skb is one page, as counter models have it; false: slab objects
+    buddy: Buddy = Buddy.COUNT
+    packet_ns: Positive = 4_000  # CPU time of one packet in softirq
+    backlog_packets: Positive = 300  # netdev_max_backlog of 2.6.12
+    tcp_mem_pages: Count = 0  # tcp_mem[2]; 0: no bound
+
+
+class Nic(_Table, frozen=True):
+    """The receive side of the NIC."""
+
+    driver: Driver = Driver.EMPTY
+    delivery: Delivery = Delivery.NETIF_RX
+    access: Access = Access.KEY
+    ring: Positive = 64
+    buffer_bytes: Annotated[int, msgspec.Meta(ge=256, le=65536)] = 2048
+    copybreak_bytes: Count = 0
+
+
+class User(_Table, frozen=True):
+    """A block user: a swap device or disk that rides on the network."""
+
+    name: str = "swap"
+    transport: str = "nbd"  # nbd, iscsi
+    connections: Positive = 1
+    request_pages: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    queue_depth: Positive = 128  # nr_requests of 2.6.12
+    reads_percent: Percent = 0  # share of the programs' steps that swap in
+    readahead_pages: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
+    sndbuf_bytes: Positive = 131_072
+    rcvbuf_bytes: Positive = 262_144
+    service_us: Positive = 100  # of the server, a request
+    latency_us: Positive = 100  # one way
+    unasked_per_s: Count = 0  # messages that nobody asked for (NOP-In, AEN, callbacks)
+    share_percent: Positive = 100  # of the pages that programs dirty, against other users
+    memalloc: bool = True  # the transport sets the flag where a design has one
+    mirror: Positive = 1  # legs of a mirror above the connection
+    encrypts: bool = False  # a copy of the data below the file system
+    connects_ms: Count = 0
+    leaves_ms: Count = 0  # 0: it stays
+
+
+class Traffic(_Table, frozen=True):
+    """Packets of others."""
+
+    protocol: Protocol = Protocol.TCP
+    packets_per_s: Positive = 20_000
+    burst: Positive = 1
+    length_bytes: Annotated[int, msgspec.Meta(ge=60, le=9018)] = 1514
+    sockets: Positive = 16
+    rcvbuf_bytes: Positive = 1_048_576
+    read_ms: Count = 0  # a socket is emptied that often; 0: nobody reads
+    sender_reads: bool = False  # the sender respects a full socket
+    from_ms: Count = 0
+    until_ms: Count = 0  # 0: to the end of the storm
+
+
+class Hook(_Table, frozen=True):
+    """A tap, a filter or a bridge."""
+
+    kind: HookKind = HookKind.TAP
+    rcvbuf_bytes: Positive = 1_048_576
+    read_ms: Count = 0
+
+
+class Load(_Table, frozen=True):
+    """Programs that dirty memory."""
+
+    programs: Positive = 4
+    dirty_us: Positive = 50  # one page each
+    dirtied_pages: Count = 0  # all of them together stop there; 0: no bound
+
+
+class Faults(_Table, frozen=True):
+    """What goes wrong on the wire, at the server and beside it."""
+
+    loss_ppm: Ppm = 0  # of block IO's packets, both ways
+    reorder_ppm: Ppm = 0
+    reorder_us: Count = 400
+    stall_from_ms: Count = 0
+    stall_ms: Count = 0
+    reset_ms: Count = 0  # the connection is reset then; 0: never
+    eater_pages: Count = 0  # other holders of PF_MEMALLOC take so many
+    eater_ms: Count = 0  # for so long each; 0: they never give back
+    admin_ms: Count = 0  # the administrator writes min_free_kbytes then
+    admin_min_pages: Count = 0
+
+
+class Storm(_Table, frozen=True):
+    """How long, and how judged."""
+
+    storm_ms: Positive = 2_000
+    gap_ms: Positive = 800  # a user without completion for so long, up to the end of the storm, starved
+    seeds: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 20
+
+
+class Arm(_Table, frozen=True):
+    """A design on this case, with what is left out or added, and what the judges should say."""
+
+    name: str
+    design: str
+    without: tuple[str, ...] = ()
+    set: dict[str, dict[str, Any]] = {}  # noqa: RUF012 - a Struct copies it; tables of the case that differ
+    expect: dict[str, str] = {}  # noqa: RUF012
+    why: str = ""
+
+
+class Case(_Table, frozen=True):
+    """The whole file."""
+
+    claim: str
+    source: str
+    finding: str = ""
+    machine: Machine = Machine()
+    nic: Nic = Nic()
+    user: tuple[User, ...] = (User(),)
+    traffic: tuple[Traffic, ...] = ()
+    hook: tuple[Hook, ...] = ()
+    load: Load = Load()
+    faults: Faults = Faults()
+    run: Storm = Storm()
+    arm: tuple[Arm, ...] = ()
+    name: str = ""  # of the file; not written in it
+
+
+WORDS = {
+    "simulate": ("STUCK", "LUCKY", "SEEN"),
+    "prove": ("HOLDS", "LUCKY", "STUCK", "NODEAD", "UNKNOWN"),
+    "trial": ("SURVIVED", "STALLED", "WEDGED", "OOM", "PANIC"),
+    "check": ("SAFE", "AT_RISK", "CANNOT_TELL"),
+}
+
+
+def read_case(path: Path) -> Case:
+    """The case in a file. BadInput names file and key; Lacking where it may not be read."""
+    name = str(path)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(SIZE_MAX_BYTES + 1)
+    except PermissionError as error:
+        raise Lacking(f"{name}: may not be read ({error.strerror})") from error
+    except OSError as error:
+        raise BadInput(name, "", error.strerror or type(error).__name__, "a case in TOML") from error
+    if len(data) > SIZE_MAX_BYTES:
+        raise BadInput(name, "", f"more than {SIZE_MAX_BYTES} bytes", "a case, which is a page of text")
+    return parse_case(data, name)
+
+
+def parse_case(data: bytes, file: str) -> Case:
+    """The case in the bytes of a file; its name is the file's, without `.toml`. Raises BadInput."""
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise BadInput(file, f"byte {error.start}", "no UTF-8", "a TOML file in UTF-8") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadInput(file, "", f"no TOML: {error}", "a case in TOML") from error
+    if "name" in table:
+        raise BadInput(file, "name", "a key `name`", "no such key: a case is called as its file")
+    case = _convert(table | {"name": Path(file).stem}, file)
+    check_case(case, file)
+    return case
+
+
+def _convert(table: dict[str, Any], file: str) -> Case:
+    try:
+        return msgspec.convert(table, Case)
+    except msgspec.ValidationError as error:
+        found, _, place = str(error).partition(" - at `$")
+        raise BadInput(file, place.strip(".`"), found, "what a case holds (docs/cases.md)") from error
+
+
+def arm_case(case: Case, arm: Arm) -> Case:
+    """The case with what the arm sets in it. BadInput where that makes no sense."""
+    if not arm.set:
+        return case
+    table = msgspec.to_builtins(case)
+    place = f"{case.name}: arm {arm.name!r}"
+    for part, changes in arm.set.items():
+        if part in {"arm", "name"} or part not in table:
+            raise BadInput(place, f"set.{part}", f"no part {part!r}", "a part of a case, such as machine")
+        if isinstance(table[part], (list, tuple)):
+            table[part] = [one | changes for one in table[part]]  # every user, every stream, alike
+        else:
+            table[part] |= changes
+    changed = _convert(table, place)
+    _check_machine(changed, place)
+    return changed
+
+
+def check_case(case: Case, file: str) -> None:
+    """Raises BadInput where a case cannot be, each key by itself being fine."""
+    _check_machine(case, file)
+    names = [arm.name for arm in case.arm]
+    for at, arm in enumerate(case.arm):
+        place = f"arm[{at}]"
+        if names.count(arm.name) > 1:
+            raise BadInput(file, f"{place}.name", f"{arm.name!r} twice", "each arm's name once")
+        for name in arm.without:
+            if name not in SWITCHES:
+                raise BadInput(
+                    file, f"{place}.without", repr(name), f"a switch of a design: {', '.join(SWITCHES)}"
+                )
+        for judge, word in arm.expect.items():
+            if judge not in WORDS:
+                raise BadInput(file, f"{place}.expect", repr(judge), f"a judge: {', '.join(JUDGES)}")
+            if word not in WORDS[judge]:
+                raise BadInput(
+                    file, f"{place}.expect.{judge}", repr(word), f"one of {', '.join(WORDS[judge])}"
+                )
+        arm_case(case, arm)
+
+
+def _check_machine(case: Case, file: str) -> None:
+    for place, found, expected in _impossible(case):
+        raise BadInput(file, place, found, expected)
+
+
+def _impossible(case: Case) -> Iterator[tuple[str, str, str]]:
+    machine, nic = case.machine, case.nic
+    ring = nic.ring * (1 if machine.page_per_skb else -(-nic.buffer_bytes // PAGE_BYTES))
+    if machine.reserve_pages >= machine.pages:
+        yield (
+            "machine.reserve_pages",
+            f"{machine.reserve_pages} of {machine.pages} pages",
+            "a reserve smaller than memory",
+        )
+    if machine.min_pages >= machine.pages:
+        yield ("machine.min_pages", str(machine.min_pages), f"less than the {machine.pages} pages there are")
+    if machine.programs_pages + ring >= machine.pages:
+        yield (
+            "machine.programs_pages",
+            f"{machine.programs_pages}, and {ring} pages of ring",
+            f"less than the {machine.pages} pages there are",
+        )
+    if not case.user:
+        yield "user", "none", "at least one block user"
+    names = [user.name for user in case.user]
+    for at, user in enumerate(case.user):
+        if names.count(user.name) > 1:
+            yield f"user[{at}].name", f"{user.name!r} twice", "each user's name once"
+        if user.transport not in {"nbd", "iscsi"}:
+            yield f"user[{at}].transport", repr(user.transport), "nbd or iscsi"
+        if user.leaves_ms and user.leaves_ms <= user.connects_ms:
+            yield f"user[{at}].leaves_ms", str(user.leaves_ms), f"after connects_ms = {user.connects_ms}"
+    if case.run.gap_ms >= case.run.storm_ms:
+        yield "run.gap_ms", str(case.run.gap_ms), f"less than run.storm_ms = {case.run.storm_ms}"
