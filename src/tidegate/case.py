@@ -131,6 +131,7 @@ class User(_Table, frozen=True):
     memalloc: bool = True  # the transport sets the flag where a design has one
     mirror: Positive = 1  # legs of a mirror above the connection
     encrypts: bool = False  # a copy of the data below the file system
+    tickets: Count = 0  # a fixed number of requests at a time in place of the ledger; 0: the ledger
     connects_ms: Count = 0
     leaves_ms: Count = 0  # 0: it stays
 
@@ -195,8 +196,8 @@ class Arm(_Table, frozen=True):
     name: str
     design: str
     without: tuple[str, ...] = ()
-    set: dict[str, dict[str, Any]] = {}  # noqa: RUF012 - a Struct copies it; tables of the case that differ
-    expect: dict[str, str] = {}  # noqa: RUF012
+    set: dict[str, dict[str, Any]] = {}  # tables of the case that differ
+    expect: dict[str, str] = {}
     why: str = ""
 
 
@@ -219,7 +220,7 @@ class Case(_Table, frozen=True):
 
 
 WORDS = {
-    "simulate": ("STUCK", "LUCKY", "SEEN"),
+    "simulate": ("STUCK", "LUCKY", "REFUSED", "SEEN"),
     "prove": ("HOLDS", "LUCKY", "STUCK", "NODEAD", "UNKNOWN"),
     "trial": ("SURVIVED", "STALLED", "WEDGED", "OOM", "PANIC"),
     "check": ("SAFE", "AT_RISK", "CANNOT_TELL"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import Any
 
 from tidegate.errors import Usage
 
@@ -71,7 +72,7 @@ class Design:
     pool: Pool = Pool.GLOBAL
     coin_percent: int = 0  # while the reserve is used, drop this share of all packets, whosever they are
     softnet_throttle: bool = False  # the softnet queue takes no more than its share of the reserve
-    drop_throttles: bool = False  # submission is not held back: dropping alone is trusted to
+    drop_out_of_order: bool = False  # a marked segment that is not the next one is dropped, not queued
 
     # What a kernel since 3.6 has, and what can be made of it from outside.
     pfmemalloc: bool = False  # pages and slabs carry the mark (6.12), retransmissions do not use the reserve
@@ -92,7 +93,8 @@ def without(design: Design, *switches: str) -> Design:
         if not getattr(design, name):
             raise Usage(f"design {design.name} has no {name} to leave out; on are {', '.join(on(design))}")
     named = f"{design.name} without {', '.join(switches)}" if switches else design.name
-    return replace(design, name=named, **dict.fromkeys(switches, False))
+    off: dict[str, Any] = dict.fromkeys(switches, False)
+    return replace(design, name=named, **off)
 
 
 def on(design: Design) -> tuple[str, ...]:

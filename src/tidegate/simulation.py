@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 SIMULATE_SCHEMA = "tidegate.simulate/1"
+SIMULATIONS_SCHEMA = "tidegate.simulations/1"
 COMPARE_SCHEMA = "tidegate.compare/1"
 CASES_SCHEMA = "tidegate.cases/1"
 SWARM_SCHEMA = "tidegate.swarm/1"
@@ -20,6 +21,7 @@ class Word(StrEnum):
 
     STUCK = "STUCK"  # after the storm somebody waits, and no completion comes
     LUCKY = "LUCKY"  # somebody starved until the storm was over
+    REFUSED = "REFUSED"  # the throttle has no room for a user and says so: nothing was tried
     SEEN = "SEEN"  # everything completed, and nobody starved
 
 
@@ -117,7 +119,16 @@ class Simulated:
     k: int  # runs that earned the word
     n: int
     runs: tuple[Run, ...]  # samples are kept in the first run that earned the word only
+    left_out: tuple[str, ...] = ()  # switches that the caller left out, besides the arm's own
     schema: str = SIMULATE_SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulations:
+    """Several arms of a case in one call, in the order they were asked for."""
+
+    results: tuple[Simulated, ...]
+    schema: str = SIMULATIONS_SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
