@@ -20,7 +20,10 @@ Sources = Mapping[str, str]  # module name -> text, such as "tidegate.host.live"
 # Lowest first. A room imports from its own layer and from lower ones; rooms of one layer that stand in
 # different groups do not import each other.
 LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("__init__", "units", "errors", "trace", "design", "case", "result", "simulation", "setting_ids"),),
+    ((
+        "__init__", "units", "errors", "trace", "design", "case", "bundled_cases", "result", "simulation",
+        "setting_ids",
+    ),),
     (("reserve", "drivers", "frames", "need", "watermarks", "rules_of_thumb"),),
     (("model",), ("sim",)),
     (("designs",),),
@@ -32,7 +35,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("guard",), ("rig",)),
     (("judge",),),
     (("cli", "__main__"),),
-)
+)  # fmt: skip
 PLACE = {
     room: (height, group)
     for height, layer in enumerate(LAYERS)

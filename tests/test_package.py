@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tidegate
+from tidegate.bundled_cases import case_names, case_path, cases_directory
 from tidegate.host.bundled import bundled_directory, bundled_names, bundled_record
 
 TOP = Path(__file__).resolve().parent.parent
@@ -48,6 +49,9 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel: Path) -> None:
     files = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
     assert {file for file in files if "__pycache__" not in file} <= held
     assert {f"tidegate/_hosts/{path.name}" for path in (TOP / "hosts").glob("*.tar.xz")} <= held
+    cases = TOP / "cases"
+    kept = {str(path.relative_to(cases)) for path in cases.rglob("*") if path.is_file()}
+    assert {f"tidegate/_cases/{name}" for name in kept} <= held
     assert "tidegate/py.typed" in held
     tops = {name.split("/")[0] for name in held}
     assert tops == {"tidegate", f"tidegate-{tidegate.__version__}.dist-info"}
@@ -59,16 +63,24 @@ def test_the_source_tree_finds_its_own_records() -> None:
     assert all(bundled_record(name).is_file() for name in bundled_names())
 
 
-def test_an_installed_wheel_runs_and_finds_the_records(site: Path, tmp_path: Path) -> None:
+def test_the_source_tree_finds_its_own_cases() -> None:
+    assert cases_directory() == TOP / "cases"
+    assert case_names()
+    assert all(case_path(name).is_file() for name in case_names())
+
+
+def test_an_installed_wheel_runs_and_finds_its_data(site: Path, tmp_path: Path) -> None:
     program = (
-        "import tidegate.host.bundled as b, tidegate.cli as c, tidegate\n"
-        "print(tidegate.__file__); print(*b.bundled_names()); c.main(['--version'])"
+        "import tidegate.host.bundled as b, tidegate.bundled_cases as k, tidegate.cli as c, tidegate\n"
+        "print(tidegate.__file__); print(*b.bundled_names()); print(*k.case_names())\n"
+        "c.main(['--version'])"
     )
     env = os.environ | {"PYTHONPATH": str(site)}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
     )
-    where, names, version = done.stdout.splitlines()
+    where, names, cases, version = done.stdout.splitlines()
     assert where == str(site / "tidegate" / "__init__.py")
     assert names.split() == bundled_names()
+    assert cases.split() == case_names()
     assert version == f"tidegate {tidegate.__version__}"

@@ -67,6 +67,13 @@ def findings_page() -> str:
     return findings_markdown()
 
 
+def designs_page() -> str:
+    """The designs, switch by switch, beside the mail's hunks and mainline."""
+    from tidegate.report.docs_designs import designs_markdown
+
+    return designs_markdown()
+
+
 EXCERPT = ("<!-- excerpt: begin -->\n", "<!-- excerpt: end -->\n")
 EXCERPT_HOST = "virtio-nbd-swap"
 
@@ -91,6 +98,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "../README.md": readme,
     "findings.md": findings_page,
     "commands.md": commands_page,
+    "designs.md": designs_page,
     "drivers.md": drivers_page,
     "exit-codes.md": exit_codes_page,
 }

@@ -22,6 +22,9 @@ COMMANDS = {
     "record": "snapshot this host so that check can run elsewhere",
     "plan": "the settings that prevent it: old, new, why, bounds",
     "explain": "what a finding, a setting, a verdict or a counter is, with sources",
+    "simulate": "run the mechanism on a case: a machine, a storm, a design",
+    "compare": "designs side by side on one case: word, price, smallest reserve",
+    "cases": "the cases: what each claims, expects, and what was found",
     "schema": "print the JSON schema of an output",
     "completion": "print a completion script for a shell",
 }

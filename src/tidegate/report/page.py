@@ -81,6 +81,8 @@ ol.way li::before { content: counter(step); position: absolute; left: 0; top: 0;
 ol.way li:last-child::before { background: var(--bad) }
 ol.way li:not(:last-child)::after { content: ""; position: absolute; left: calc(.85rem - 1px); top: 1.9rem;
   bottom: .2rem; width: 2px; background: var(--line) }
+ol.way.unsure li:last-child::before { background: var(--unsure) }
+ol.way.good li:last-child::before { background: var(--good) }
 .stop { display: block; font-size: .9rem; color: var(--good) }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: .4rem 0 1rem }
 caption { text-align: left; color: var(--quiet); font-size: .88rem; padding-bottom: .3rem }
@@ -101,6 +103,9 @@ details details { background: var(--page) }
 summary:focus-visible, a:focus-visible { outline: 2px solid var(--link); outline-offset: 2px }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em }
 .swatch.open { background: repeating-linear-gradient(135deg, var(--bad) 0 2px, transparent 2px 4px) }
+.swatch.water { background: color-mix(in srgb, var(--water) 35%, transparent); border: 1px solid var(--water) }
+.legend { display: flex; flex-wrap: wrap; gap: .15rem 1.2rem; list-style: none; padding: 0; margin: .5rem 0 1.6rem;
+  max-width: none; font-size: .92rem }
 .more { display: block; font-size: .92em; font-weight: 400; color: var(--quiet) }
 footer { color: var(--quiet); font-size: .85rem; padding-top: 1.6rem; padding-bottom: 2rem }
 svg { display: block; max-width: 100% }
@@ -126,6 +131,17 @@ svg .over { fill: var(--bad) }
 svg.bar { width: 100%; height: 40px; margin-top: 1.2rem }
 svg .limit { fill: none; stroke: var(--text); stroke-width: 3; vector-effect: non-scaling-stroke }
 svg .open { fill: url(#open) }
+svg.plot { overflow: visible; width: calc(100% - 76px); margin: .8rem 0 1rem 76px }
+svg .end { text-anchor: end }
+svg .band { stroke: var(--page); stroke-width: .8; vector-effect: non-scaling-stroke }
+svg .band.water { stroke: none }
+svg .rim { fill: none; stroke: var(--page); stroke-width: 4; vector-effect: non-scaling-stroke }
+svg.plot .mark, svg .moment, svg .out, svg .done { fill: none; vector-effect: non-scaling-stroke }
+svg .mark.floor { stroke: var(--bad) }
+svg .moment { stroke: var(--text); stroke-width: 1.4 }
+svg .out { stroke: var(--bad); stroke-width: 2.4 }
+svg .done { stroke: var(--good); stroke-width: 2.4 }
+svg .calm { fill: var(--quiet); fill-opacity: .16 }
 #patterns { position: absolute; width: 0; height: 0 }
 #hatch path { stroke: var(--kept); stroke-width: 1.2; fill: none }
 #open path { stroke: var(--bad); stroke-width: 3; fill: none }

@@ -18,6 +18,10 @@ TYPES = {
     "checks": "tidegate.report.json:CheckResults",
     "changes": "tidegate.report.changes:Changes",
     "plan": "tidegate.result:Plan",
+    "simulate": "tidegate.simulation:Simulated",
+    "simulations": "tidegate.simulation:Simulations",
+    "compare": "tidegate.simulation:Compared",
+    "cases": "tidegate.simulation:Cases",
     "explain": "tidegate.report.explain:Explained",
     "record-manifest": "tidegate.host.archive:Manifest",
 }

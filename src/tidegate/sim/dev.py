@@ -65,9 +65,11 @@ def netif_receive_skb(m: Machine, skb: Skb) -> None:
     assert frame is not None
     design = m.design
     if design.early_drop and not frame.block and m.gate_closed():
+        m.steps["gate_drop"] += 1
         m.drop(skb, "EARLY_DROP")
         return
-    if design.coin_percent and skb.mark and m.rng.randrange(100) < design.coin_percent:
+    if design.coin_percent and m.reserve_used() and m.rng.randrange(100) < design.coin_percent:
+        m.steps["coin"] += 1
         m.drop(skb, "COIN")
         return
     if m.hooks and not (design.pfmemalloc and skb.mark):  # 6.12: taps do not see packets of the reserve

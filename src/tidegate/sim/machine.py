@@ -179,6 +179,10 @@ class Machine:
             tcp_pages=self.tcp_bytes // PAGE_BYTES,
         )
 
+    def reserve_used(self) -> bool:
+        """Whether anything is withdrawn from the reserve."""
+        return self.zone.reserve_out > 0 or any(pool.free < pool.elements for pool in self.pools)
+
     def gate_closed(self) -> bool:
         """The early drop: a level, read at each packet. Closes below min, opens a quarter of min above it."""
         zone = self.zone

@@ -8,6 +8,7 @@ SEEN: neither. A run in which nothing completed is no evidence and is never SEEN
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from tidegate.case import Case
@@ -21,11 +22,13 @@ from tidegate.sim.owners import HOLDERS, check_owners, held_pages, packets
 from tidegate.sim.pools import ReservePool
 from tidegate.sim.skbuff import Frame
 from tidegate.sim.sock import Sock, read_all
+from tidegate.sim.steps import TracedSteps
 from tidegate.sim.storm import start_storm
 from tidegate.sim.tcp import RTO_MAX_NS
 from tidegate.sim.throttle import Ledger, Refused
 from tidegate.sim.vmscan import Reclaim
 from tidegate.simulation import Run, Sample, UserResult, Word
+from tidegate.trace import Event
 
 SILENCE_NS = 2 * RTO_MAX_NS
 SAMPLES = 240
@@ -41,10 +44,22 @@ class Tell(Protocol):
 
 
 def simulate(
-    case: Case, design: Design, seed: int, *, arm: str = "", sampled: bool = False, tell: Tell | None = None
+    case: Case,
+    design: Design,
+    seed: int,
+    *,
+    arm: str = "",
+    sampled: bool = False,
+    tell: Tell | None = None,
+    trace: Callable[[Event], None] | None = None,
 ) -> Run:
-    """Runs a design on a case. The same case, design and seed give the same run to the last number."""
+    """Runs a design on a case. The same case, design and seed give the same run to the last number.
+
+    `sampled` keeps who holds the pages over time, `trace` gets every step.
+    """
     m = build(case, design, seed)
+    if trace is not None:
+        m.steps = TracedSteps(m, trace)
     samples: list[Sample] = []
     if not m.refused:
         _storm(m, samples if sampled else None, tell)

@@ -113,6 +113,7 @@ def foreign_packet(stream: Stream) -> None:
     sock = frame.sock
     assert sock is not None
     if not (stream.case.sender_reads and sock.rmem + stream.case.length_bytes > sock.rcvbuf):
+        m.steps["foreign_packet"] += 1
         nic_receive(m, frame)
     stream.burst_left -= 1
     if stream.burst_left:
@@ -190,6 +191,7 @@ def leave(user: BlockUser) -> None:
     if not user.connected:
         return
     m.note("leaves", f"{user.name} leaves with {user.pending} requests in flight", pending=user.pending)
+    m.steps["leave"] += 1
     user.leaving = True
     user.connected = False
     heir = next((one for one in m.users if one is not user), None)
@@ -234,6 +236,7 @@ def unasked(user: BlockUser) -> None:
 
 def connection_reset(m: Machine) -> None:
     """Every block connection is reset by its peer."""
+    m.steps["connection_reset"] += 1
     for user in m.users:
         if user.connected:
             block.reset(user)
@@ -265,6 +268,7 @@ def _eater_frees(arg: tuple[Machine, int]) -> None:
 
 def admin_writes(m: Machine) -> None:
     """The administrator writes min_free_kbytes. Where the reserve is a part of its own, the larger holds."""
+    m.steps["admin_writes"] += 1
     zone = m.zone
     wanted = m.case.faults.admin_min_pages
     m.note("admin", f"the administrator writes min_free_kbytes: min is to be {wanted} pages", pages=wanted)

@@ -126,7 +126,7 @@ def tcp_data_queue(conn: Connection, skb: Skb) -> None:
     frame = skb.frame
     assert frame is not None
     if frame.seq == conn.rcv_nxt:
-        if not sk_rmem_schedule(m, conn.sk, skb):
+        if not sk_rmem_schedule(m, conn.sk, skb) and not tcp_prune_ofo_queue(conn, skb):
             m.drop(skb, "SOCKET_RCVBUFF")
             return
         _deliver(conn, skb)
@@ -153,6 +153,18 @@ def tcp_data_queue(conn: Connection, skb: Skb) -> None:
     else:
         m.drop(skb, "TCP_OLD_DATA")
         tcp_send_ack(conn)
+
+
+def tcp_prune_ofo_queue(conn: Connection, skb: Skb) -> bool:
+    """Room for the next segment at the cost of those behind it, the last first; whether there is room now."""
+    m = conn.m
+    while conn.ooo and not sk_rmem_schedule(m, conn.sk, skb):
+        last = conn.ooo.pop(max(conn.ooo))
+        sk_uncharge(m, conn.sk, last)
+        conn.ooo_bytes -= last.truesize
+        m.steps["tcp_prune_ofo_queue"] += 1
+        m.drop(last, "OFO_PRUNED")
+    return sk_rmem_schedule(m, conn.sk, skb)
 
 
 def _deliver(conn: Connection, skb: Skb) -> None:

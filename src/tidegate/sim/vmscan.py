@@ -197,6 +197,7 @@ def program_step(program: Program) -> None:
         _wait(program)
         return
     program.waits = False
+    m.steps["dirty_page"] += 1
     m.reclaim.dirtied += 1
     user.dirty.append(token)
     m.clock.after(m.reclaim.dirty_ns, program_step, program)
