@@ -328,6 +328,12 @@ def _impossible(case: Case) -> Iterator[tuple[str, str, str]]:
             f"{machine.programs_pages}, and {ring} pages of ring",
             f"less than the {machine.pages} pages there are",
         )
+    elif machine.programs_pages + ring + 3 * machine.reserve_pages >= machine.pages:
+        yield (
+            "machine.reserve_pages",
+            f"{machine.reserve_pages}, beside {machine.programs_pages} of programs and {ring} of ring",
+            f"a third of what is left of the {machine.pages} pages (min would be 8/3 of the reserve)",
+        )
     if not case.user:
         yield "user", "none", "at least one block user"
     names = [user.name for user in case.user]

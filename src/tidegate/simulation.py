@@ -93,7 +93,7 @@ class Run:
     low_water: dict[str, int]  # the least of each pool: free, ring, and the design's own
     gap_ns: int  # the longest of all users
     complete_ns: int | None  # from the end of the storm until nobody waited; None: never
-    clear_ns: int | None  # from the end of the storm until no reserve page was out; None: never
+    clear_ns: int | None  # from when nobody waited until no reserve page was out, under light traffic; None: never
     foreign: dict[str, int]  # packets of others: arrived, delivered, dropped
     drops: dict[str, int]  # by reason, all traffic
     block_drops: dict[str, int]  # by reason, block IO's own packets

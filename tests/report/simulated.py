@@ -175,7 +175,11 @@ def stuck_run(seed: int = 7) -> Run:
             ),
             _milestone(2000, "storm_over", "the storm is over", free_pages=0),
             _milestone(
-                242_000, "stuck", "nothing that can still happen frees a page", waiting=128, gap_ns=241_850 * MS
+                242_000,
+                "stuck",
+                "nothing that can still happen frees a page",
+                waiting=128,
+                gap_ns=241_850 * MS,
             ),
         ),
     )

@@ -13,8 +13,10 @@ from tests.report import simulated
 from tidegate.report.simulate_text import cases_text, compare_text, simulate_text
 from tidegate.report.simulate_words import (
     command_words,
+    delay_words,
     drop_rows,
     fact_words,
+    facts_words,
     gap_words,
     held_words,
     lost_percent,
@@ -113,7 +115,7 @@ def test_the_reason_that_dropped_most_stands_first() -> None:
 def test_a_reserve_that_nobody_held() -> None:
     run = replace(simulated.seen_run(), holdings=())
     result = replace(simulated.seen(), runs=(run,))
-    assert "nobody: no page of it was withdrawn" in simulate_text(result)
+    assert "nobody: no packet's memory came from it" in simulate_text(result)
     without = replace(result, runs=(replace(run, reserve_pages=0),))
     assert "Who held" not in simulate_text(without)
 
@@ -241,6 +243,7 @@ def test_times_read_well() -> None:
     }
     assert {time_ns: time_words(time_ns) for time_ns in expected} == expected
     assert time_words(None) == "never"
+    assert [delay_words(one) for one in (None, 0, 1)] == ["never", "at once", "1 ns"]
 
 
 def test_a_share_is_never_rounded_to_none_or_all() -> None:
@@ -257,6 +260,15 @@ def test_numbers_of_a_moment_carry_their_unit() -> None:
     assert fact_words("tcp_bytes", 4096) == "tcp 4,096 B"
     assert fact_words("waiting", 1280) == "waiting 1,280"
     assert fact_words("_pages", 3) == " pages 3"
+
+
+def test_a_number_that_the_sentence_says_is_not_said_again() -> None:
+    moment = replace(
+        simulated.stuck_run().milestones[0],
+        text="1,212 pages are free",
+        facts={"free_pages": 1212, "waiting": 12},
+    )
+    assert facts_words(moment) == "waiting 12"
 
 
 def test_page_seconds_are_not_rounded_to_nothing() -> None:

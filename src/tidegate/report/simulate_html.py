@@ -24,6 +24,7 @@ from tidegate.report.simulate_words import (
     WHY,
     after_words,
     command_words,
+    delay_words,
     drop_rows,
     facts_words,
     free_pages,
@@ -118,7 +119,7 @@ def _tiles(result: Simulated, run: Run, at: str) -> Markup:
         ("packets of others lost", percent_words(lost_percent(run.foreign)), ""),
         (
             "reserve whole after the storm",
-            _time(run.clear_ns, f"{at}/clear_ns"),
+            number(run.clear_ns, delay_words(run.clear_ns), f"{at}/clear_ns"),
             "",
         ),
     ]
@@ -154,7 +155,7 @@ def _story(run: Run) -> Named:
             tag("strong", time_words(one.time_ns)),
             ": ",
             sentence(one.text),
-            tag("span", facts_words(one), class_="more") if one.facts else None,
+            tag("span", facts_words(one), class_="more") if facts_words(one) else None,
         )
         for one in run.milestones[:_ROWS]
     ]
@@ -312,7 +313,9 @@ def _memory(run: Run, at: str) -> Named:
     ]
     heads = ("holder", "page seconds", "longest stay", "packets", "pages at the end")
     caption = "Who held the reserve, and for how long"
-    nobody = tag("p", "Nobody held a page of the reserve.") if run.reserve_pages else None
+    nobody = (
+        tag("p", "Nobody held the reserve: no packet's memory came from it.") if run.reserve_pages else None
+    )
     children = (
         table("Low water of each pool", ("pool", "least", "its line", "so"), rows, numbers=(1,))
         if rows

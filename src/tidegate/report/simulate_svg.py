@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tidegate.report.markup import Child, Markup, tag
-from tidegate.report.simulate_words import FREE, MARKS, free_pages, milestone_ns, time_words
+from tidegate.report.simulate_words import FREE, MARKS, decided_ns, free_pages, milestone_ns, time_words
 from tidegate.report.svg import COLOURS, rect
 from tidegate.report.words import counted
 from tidegate.simulation import Run, Sample
@@ -158,7 +158,7 @@ def knots(run: Run) -> tuple[tuple[int, float], ...]:
     found = [(0, 0.0)]
     split = end_ns > _LONGER * storm_ns > 0
     calm = _WIDE * (1 - _CALM_SHARE) if split else _WIDE * min(storm_ns / end_ns, 1.0)
-    last = milestone_ns(run, "last_completion")
+    last = decided_ns(run)
     if last is not None and 0 < 1.4 * last * _LONGER < storm_ns:
         found.append((round(1.4 * last), _DYING_SHARE * calm))
     if split or len(found) > 1:

@@ -138,7 +138,7 @@ def _holdings(run: Run, screen: Screen) -> list[str]:
     if not run.reserve_pages and not run.holdings:
         return []
     if not run.holdings:
-        return section("Who held the reserve", ["  nobody: no page of it was withdrawn"], screen)
+        return section("Who held the reserve", ["  nobody: no packet's memory came from it"], screen)
     ordered = sorted(run.holdings, key=lambda one: -one.page_ns)
     shown = ordered if screen.all else ordered[:_HOLDERS]
     rows = [

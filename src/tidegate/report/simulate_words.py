@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -121,6 +122,11 @@ def time_words(time_ns: int | None, *, none: str = "never") -> str:
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"
 
 
+def delay_words(time_ns: int | None) -> str:
+    """How long something took that may have taken no time, or for ever."""
+    return "at once" if time_ns == 0 else time_words(time_ns)
+
+
 def percent_words(share: float | None) -> str:
     """A share in per cent; never 0 or 100 for what is only nearly so."""
     if share is None:
@@ -146,8 +152,10 @@ def fact_words(name: str, value: int) -> str:
 
 
 def facts_words(milestone: Milestone) -> str:
-    """All numbers of a milestone, in the order given."""
-    return ", ".join(fact_words(name, value) for name, value in milestone.facts.items())
+    """The numbers of a milestone, in the order given, but for those that its sentence says already."""
+    said = set(re.findall(r"\d+", milestone.text.replace(",", "")))
+    facts = milestone.facts.items()
+    return ", ".join(fact_words(name, value) for name, value in facts if str(value) not in said)
 
 
 def gap_words(run: Run) -> str:
@@ -174,11 +182,11 @@ def after_words(run: Run) -> tuple[str, str]:
     """What the end of the storm brought: all completed when, the reserve whole again when."""
     if run.word is Word.REFUSED:
         return "nothing was tried", "nothing was tried"
-    done = "never, somebody still waits" if run.complete_ns is None else time_words(run.complete_ns)
+    done = "never, somebody still waits" if run.complete_ns is None else delay_words(run.complete_ns)
     stuck = (
         ", since the machine does not recover" if run.word is Word.STUCK else " in the time that was waited"
     )
-    clear = f"never{stuck}" if run.clear_ns is None else time_words(run.clear_ns)
+    clear = f"never{stuck}" if run.clear_ns is None else delay_words(run.clear_ns)
     return done, clear
 
 
@@ -225,6 +233,14 @@ def drop_rows(run: Run) -> list[tuple[str, int, int]]:
 def milestone_ns(run: Run, id: str) -> int | None:
     """When a milestone was reached; the last of that name, None where it was not."""
     return max((one.time_ns for one in run.milestones if one.id == id), default=None)
+
+
+def decided_ns(run: Run) -> int | None:
+    """When it was decided that somebody starves: the last completion, else the last new thing in the storm."""
+    last = milestone_ns(run, "last_completion")
+    if last is not None or run.word not in {Word.STUCK, Word.LUCKY}:
+        return last
+    return max((one.time_ns for one in run.milestones if one.time_ns < run.storm_ns), default=None)
 
 
 def free_pages(run: Run, sample: Sample) -> int | None:

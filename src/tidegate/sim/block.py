@@ -86,7 +86,7 @@ class BlockUser:
         "admitted", "case", "completed", "connected", "demand_ns", "dirty", "fixed_pages", "gap_from_ns",
         "gap_ns", "in_flight", "largest_pages", "last_ns", "latency_ns", "leaving", "m", "name",
         "next_message", "pending", "queued", "read_need", "read_pages", "requests", "senders",
-        "storm_gap_ns", "swapped", "tagq", "ticketq", "tickets", "write_need", "write_pages",
+        "storm_gap_ns", "storm_last_ns", "swapped", "tagq", "ticketq", "tickets", "write_need", "write_pages",
     )  # fmt: skip
 
     def __init__(self, m: Machine, case: User) -> None:
@@ -110,7 +110,7 @@ class BlockUser:
         self.write_pages = self.read_pages = 0  # in requests at this moment
         self.demand_ns = -1
         self.last_ns = 0
-        self.gap_ns = self.gap_from_ns = self.storm_gap_ns = 0
+        self.gap_ns = self.gap_from_ns = self.storm_gap_ns = self.storm_last_ns = 0
         layers = users_stack(
             m.case, case, whole_ring=m.design.refill is Refill.RING, acks=m.design.memalloc_acks
         )

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from tidegate.sim.machine import Hooked, Machine
 
 
-def netif_rx(m: Machine, skb: Skb) -> None:
-    """Into softnet, or past it: the hunk hands a marked packet on at once, in the interrupt."""
+def netif_rx(m: Machine, skb: Skb) -> bool:
+    """Into softnet, or past it: the hunk hands a marked packet on at once; whether the interrupt did all the work."""
     marked = is_memalloc_skb(m, skb)
     if marked and m.design.bypass:
         m.steps["netif_rx_bypass"] += 1
         netif_receive_skb(m, skb)
-        return
+        return True
     queue = m.softnet
     if marked and m.design.softnet_throttle and m.softnet_marked >= m.softnet_share:
         m.drop(skb, "SOFTNET_THROTTLE")
-        return
+        return False
     if len(queue) > m.backlog:  # netdev_max_backlog, as 2.6.12 compares
         m.drop(skb, "CPU_BACKLOG")
-        return
+        return False
     m.steps["netif_rx"] += 1
     queue.append(skb)
     if skb.mark:
@@ -43,6 +43,7 @@ def netif_rx(m: Machine, skb: Skb) -> None:
     if not m.softnet_running:
         m.softnet_running = True
         m.clock.after(m.packet_ns, net_rx_action, m)
+    return False
 
 
 def net_rx_action(m: Machine) -> None:

@@ -51,7 +51,7 @@ class Machine:
     __slots__ = (
         "backlog", "block_drops", "calm", "case", "clock", "design", "drops", "eaten", "foreign", "foreign_socks",
         "fragment_bytes", "fragment_timer", "fragments", "gate_open_at", "gated", "heads", "holding", "hooks",
-        "ipfrag_high_bytes", "ledger", "milestones", "nic", "packet_ns", "pages_out", "pinned", "pools",
+        "ipfrag_high_bytes", "ledger", "milestones", "nic", "packet_ns", "pages_out", "pinned", "pool_tokens", "pools",
         "programs_pages", "receive_pools", "reclaim", "refused", "reserve_entered", "rng", "rx_cache", "seen",
         "small_cache", "softnet", "softnet_marked", "softnet_running", "softnet_share", "steps", "tcp_bytes",
         "tcp_mem_bytes", "tx_pages", "users", "zone",
@@ -107,6 +107,7 @@ class Machine:
         self.pools: list[ReservePool] = []
         self.receive_pools: list[ReservePool] = []
         self.pinned = 0
+        self.pool_tokens: list[int] = []  # pages that the pools got while the machine ran
         self.programs_pages = 0
         self.eaten: list[int] = []
         self.refused: list[str] = []  # users that the throttle has no room for

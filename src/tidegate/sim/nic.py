@@ -18,6 +18,7 @@ from tidegate.design import Kernel, Refill
 from tidegate.sim.clock import MS, SECOND, US
 from tidegate.sim.dev import netif_receive_skb, netif_rx
 from tidegate.sim.gfp import GFP_ATOMIC, GFP_KERNEL, MEMALLOC
+from tidegate.sim.page_alloc import take_at_boot
 from tidegate.sim.skbuff import Frame, Skb, dev_alloc_skb, kfree_skb
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Nic:
     """One receive ring."""
 
     __slots__ = (
-        "area", "busy", "copybreak", "delivery", "done", "driver", "gfp", "low_water", "off", "refill", "ring",
-        "waking",
+        "area", "busy", "copybreak", "delivery", "done", "driver", "free_at", "gfp", "low_water", "off", "refill",
+        "ring", "waking",
     )  # fmt: skip
 
     def __init__(self, m: Machine) -> None:
@@ -47,6 +48,7 @@ class Nic:
         self.area: deque[Skb] = deque()  # buffers that the hardware may fill
         self.done: deque[Skb | Frame] = deque()  # those that it has filled
         self.busy = False  # an interrupt or poll is due
+        self.free_at = 0  # when the processor is done with the packet before
         self.waking = False  # the watchdog or the next poll is due
         self.off = False  # the worker has turned the poll off
         self.low_water = nic.ring
@@ -66,18 +68,14 @@ def nic_open(m: Machine) -> None:
     """Fills the ring while memory is plentiful."""
     nic = m.nic
     if nic.driver is Driver.COPY:
-        m.programs_pages += _take_fixed(m, -(-nic.ring * m.case.nic.buffer_bytes // 4096))
+        pages = -(-nic.ring * m.case.nic.buffer_bytes // 4096)
+        take_at_boot(m.zone, pages)
+        m.programs_pages += pages
         return
     while len(nic.area) < nic.ring:
         skb = dev_alloc_skb(m, m.rx_cache, GFP_ATOMIC)
         assert skb is not None, "there is memory for the ring at boot"
         nic.area.append(skb)
-
-
-def _take_fixed(m: Machine, pages: int) -> int:
-    assert m.zone.free >= pages
-    m.zone.free -= pages
-    return pages
 
 
 def nic_receive(m: Machine, frame: Frame) -> None:
@@ -102,7 +100,7 @@ def nic_receive(m: Machine, frame: Frame) -> None:
         nic.low_water = min(nic.low_water, len(area))
     if not nic.busy and not nic.off:
         nic.busy = True
-        m.clock.after(IRQ_NS, nic_clean, m)
+        m.clock.at(max(m.clock.now + IRQ_NS, nic.free_at), nic_clean, m)
 
 
 def nic_clean(m: Machine) -> None:
@@ -113,6 +111,7 @@ def nic_clean(m: Machine) -> None:
         return
     napi = nic.delivery is Delivery.NAPI
     m.steps["napi_poll" if napi else "nic_interrupt"] += 1
+    packet_ns = m.packet_ns if napi else m.packet_ns >> 2
     if nic.done:
         got = nic.done.popleft()
         skb = _received(m, got)
@@ -121,12 +120,13 @@ def nic_clean(m: Machine) -> None:
         if skb is not None:
             if napi:
                 netif_receive_skb(m, skb)
-            else:
-                netif_rx(m, skb)
+            elif netif_rx(m, skb):
+                packet_ns += m.packet_ns  # the bypass: what a softirq would have done, in the interrupt
     elif nic.driver is not Driver.COPY:
         refill_ring(m)
+    nic.free_at = m.clock.now + packet_ns
     if nic.done and not nic.off:
-        m.clock.after(m.packet_ns if napi else m.packet_ns >> 2, nic_clean, m)
+        m.clock.at(nic.free_at, nic_clean, m)
     else:
         nic.busy = False
 

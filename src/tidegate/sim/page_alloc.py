@@ -60,6 +60,15 @@ def setup_per_zone_wmarks(zone: Zone, wmark_min_pages: int) -> None:
     zone.atomic_floor = atomic_floor_pages(wmark_min_pages)
 
 
+def take_at_boot(zone: Zone, pages: int) -> None:
+    """Pages that are somebody's from the start and never come back: programs, fixed buffers, pools."""
+    assert zone.free >= pages, (zone.free, pages)
+    zone.free -= pages
+    if zone.buddy is not None:
+        for _ in range(pages):
+            zone.buddy.alloc(0)
+
+
 def adjust_memalloc_reserve(zone: Zone, pages: int) -> bool:
     """Grows or shrinks the reserve by so many pages; false where the pages are not free yet (try again).
 

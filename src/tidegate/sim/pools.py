@@ -35,3 +35,15 @@ class ReservePool:
         assert self.free <= self.elements, self.name
         if self.waiters:
             self.waiters.popleft()()
+
+    def grow(self, elements: int) -> None:
+        """mempool_resize() upwards: new elements are there at once."""
+        self.elements += elements
+        self.free += elements
+
+    def shrink(self, elements: int) -> int:
+        """mempool_resize() downwards: as many as are not lent out; how many that were."""
+        number = min(elements, self.free)
+        self.elements -= number
+        self.free -= number
+        return number

@@ -19,6 +19,7 @@ from tidegate.sim.clock import MS, SECOND
 from tidegate.sim.machine import Hooked, Machine
 from tidegate.sim.nic import Nic, nic_open, nic_receive
 from tidegate.sim.owners import HOLDERS, check_owners, held_pages, packets
+from tidegate.sim.page_alloc import take_at_boot
 from tidegate.sim.pools import ReservePool
 from tidegate.sim.skbuff import Frame
 from tidegate.sim.sock import Sock, read_all
@@ -27,7 +28,7 @@ from tidegate.sim.storm import start_storm
 from tidegate.sim.tcp import RTO_MAX_NS
 from tidegate.sim.throttle import Ledger, Refused
 from tidegate.sim.vmscan import Reclaim
-from tidegate.simulation import Run, Sample, UserResult, Word
+from tidegate.simulation import Milestone, Run, Sample, UserResult, Word
 from tidegate.trace import Event
 
 SILENCE_NS = 2 * RTO_MAX_NS
@@ -66,12 +67,11 @@ def simulate(
     storm_end = m.clock.now
     for user in m.users:
         user.storm_gap_ns = user.open_gap()
+        user.storm_last_ns = user.last_ns
     complete_ns = _calm(m, samples if sampled else None, tell)
     words = {user.name: _word(m, user) for user in m.users}
     word = min(words.values(), key=list(Word).index)
-    if m.refused:
-        word = Word.REFUSED
-    _note_end(m, word, storm_end)
+    _note_end(m, word)
     check_owners(m)
     clear_ns = None if word in {Word.STUCK, Word.REFUSED} else _aftermath(m, samples if sampled else None)
     check_owners(m)
@@ -92,11 +92,8 @@ def build(case: Case, design: Design, seed: int) -> Machine:
     """The machine at boot: reserve, ring, sockets and users, before anything happens."""
     m = Machine(case, design, seed)
     size = case.machine
-    m.zone.free -= size.programs_pages
+    take_at_boot(m.zone, size.programs_pages)
     m.programs_pages = size.programs_pages
-    if m.zone.buddy is not None:
-        for _ in range(size.programs_pages):
-            m.zone.buddy.alloc(0)
     _make_pools(m)
     m.nic = Nic(m)
     nic_open(m)
@@ -133,10 +130,7 @@ def _make_pools(m: Machine) -> None:
         m.receive_pools = [ReservePool(f"acknowledge {name}", each) for name in names]
         m.pools = [*(ReservePool(f"send {name}", each) for name in names), *m.receive_pools]
     m.pinned = sum(pool.elements * pool.pages_each for pool in m.pools)
-    m.zone.free -= m.pinned
-    if m.zone.buddy is not None:
-        for _ in range(m.pinned):
-            m.zone.buddy.alloc(0)
+    take_at_boot(m.zone, m.pinned)
 
 
 def _sample(m: Machine) -> Sample:
@@ -201,6 +195,8 @@ def _every_waiting_user_moved(m: Machine, before: list[int], now: list[int]) -> 
 
 
 def _word(m: Machine, user: BlockUser) -> Word:
+    if m.refused:
+        return Word.REFUSED
     if user.pending:
         return Word.STUCK
     if user.storm_gap_ns >= m.case.run.gap_ms * MS:
@@ -237,8 +233,19 @@ def _reserve_is_out(m: Machine) -> bool:
     return any(skb.reserve for _, skb in packets(m)) or m.zone.reserve_out > 0
 
 
-def _note_end(m: Machine, word: Word, storm_end: int) -> None:
-    last = max((user.last_ns for user in m.users), default=0)
+def _note_end(m: Machine, word: Word) -> None:
+    """The last completion before somebody starved, and the moment of judgement."""
+    if word not in {Word.STUCK, Word.LUCKY}:
+        return
+    starved = [user for user in m.users if user.pending] if word is Word.STUCK else m.users
+    user = max(starved, key=lambda one: one.storm_gap_ns)
+    last = user.last_ns if word is Word.STUCK else user.storm_last_ns
+    if last:
+        text = f"the last request of {user.name} completes" + (
+            "" if word is Word.STUCK else " for a long time"
+        )
+        m.milestones.append(Milestone(time_ns=last, id="last_completion", text=text))
+        m.milestones.sort(key=lambda one: one.time_ns)
     if word is Word.STUCK:
         waiting = sum(user.pending for user in m.users)
         text = (
@@ -246,11 +253,6 @@ def _note_end(m: Machine, word: Word, storm_end: int) -> None:
             f"{m.zone.reserve_out} of the reserve are out"
         )
         m.note("stuck", text, free_pages=m.zone.free, waiting=waiting)
-    if last and last <= storm_end and word is not Word.SEEN:
-        m.milestones.append(
-            m.milestones[-1].__class__(time_ns=last, id="last_completion", text="the last completion")
-        )
-        m.milestones.sort(key=lambda one: one.time_ns)
 
 
 def _reason(m: Machine, word: Word) -> str:

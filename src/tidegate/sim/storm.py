@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidegate.case import Protocol, Traffic
+from tidegate.design import Pool
 from tidegate.sim import block
 from tidegate.sim.clock import MS, SECOND, US
+from tidegate.sim.gfp import GFP_KERNEL
 from tidegate.sim.nic import nic_receive
 from tidegate.sim.page_alloc import (
     NONE,
@@ -155,7 +157,7 @@ def connect(user: BlockUser) -> None:
         return
     m.steps["connect"] += 1
     pages = user.fixed_pages + user.largest_pages
-    if m.design.resize and not adjust_memalloc_reserve(m.zone, pages):
+    if m.design.resize and not _grow(m, pages):
         m.first(
             "resize_waits",
             f"the reserve is to grow by {pages} pages for {user.name}: it waits until they are free",
@@ -167,7 +169,7 @@ def connect(user: BlockUser) -> None:
     if m.design.throttle and not user.case.tickets:
         assert m.ledger is not None
         if m.design.resize:
-            m.ledger.resize(m.ledger.capacity_pages + pages)
+            m.ledger.resize(m.ledger.target_pages + pages)
             m.note("resized", f"the reserve has grown by {pages} pages for {user.name}", pages=m.zone.reserve)
         try:
             granted = m.ledger.connect(
@@ -175,10 +177,40 @@ def connect(user: BlockUser) -> None:
             )
         except Refused as refused:
             m.note("refused", f"the throttle refuses {refused}", room_pages=refused.room_pages)
+            if m.design.resize:
+                m.ledger.resize(m.ledger.target_pages - pages, lambda _: _shrink(m, pages))
             return
         if granted is None:
             return
     _connected(user)
+
+
+def _grow(m: Machine, pages: int) -> bool:
+    """More reserve, once the pages are really free: of the zone, or elements for the mempool."""
+    zone = m.zone
+    if m.design.pool is Pool.GLOBAL:
+        return adjust_memalloc_reserve(zone, pages)
+    if zone.free - pages <= zone.wmark_min:  # mempool_resize() allocates with GFP_KERNEL
+        if zone.kswapd is not None:
+            zone.kswapd()
+        return False
+    tokens = [alloc_pages(zone, GFP_KERNEL, 0, pf_memalloc=False) for _ in range(pages)]
+    assert NONE not in tokens, tokens
+    m.pool_tokens.extend(tokens)
+    m.pinned += pages
+    m.pools[0].grow(pages)
+    return True
+
+
+def _shrink(m: Machine, pages: int) -> None:
+    """Less reserve. What the pool has lent out comes back later; so much less it keeps then."""
+    if m.design.pool is Pool.GLOBAL:
+        adjust_memalloc_reserve(m.zone, -min(pages, m.zone.reserve))
+        return
+    number = m.pools[0].shrink(min(pages, len(m.pool_tokens)))
+    for _ in range(number):
+        free_pages(m.zone, m.pool_tokens.pop(), 0)
+    m.pinned -= number
 
 
 def _connected(user: BlockUser) -> None:
@@ -212,9 +244,9 @@ def _left(user: BlockUser) -> None:
     if m.design.throttle and not user.case.tickets and m.ledger is not None:
         m.ledger.disconnect(user.name)
         if m.design.resize:
-            m.ledger.resize(max(0, m.ledger.capacity_pages - pages))
-    if m.design.resize:
-        adjust_memalloc_reserve(m.zone, -min(pages, m.zone.reserve))
+            m.ledger.resize(max(0, m.ledger.target_pages - pages), lambda _: _shrink(m, pages))
+    elif m.design.resize:
+        _shrink(m, pages)
     m.note("left", f"{user.name} is gone, and its part of the reserve with it", reserve_pages=m.zone.reserve)
 
 

@@ -231,6 +231,11 @@ def _take_for_read(program: Program) -> None:
     program.waits = False
     user = program.reading
     assert user is not None
+    if not user.connected:  # it has left meanwhile: nothing can be read from it
+        m.users[0].dirty.extend(program.taken)
+        program.taken = []
+        m.clock.after(m.reclaim.dirty_ns, program_step, program)
+        return
     request = BlockRequest(user, program.taken, reads=True, pf_memalloc=False)
     program.taken = []
     request.done = lambda: m.clock.after(m.reclaim.dirty_ns, program_step, program)
