@@ -93,7 +93,9 @@ class Run:
     low_water: dict[str, int]  # the least of each pool: free, ring, and the design's own
     gap_ns: int  # the longest of all users
     complete_ns: int | None  # from the end of the storm until nobody waited; None: never
-    clear_ns: int | None  # from when nobody waited until no reserve page was out, under light traffic; None: never
+    clear_ns: (
+        int | None
+    )  # from when nobody waited until no reserve page was out, under light traffic; None: never
     foreign: dict[str, int]  # packets of others: arrived, delivered, dropped
     drops: dict[str, int]  # by reason, all traffic
     block_drops: dict[str, int]  # by reason, block IO's own packets
@@ -194,3 +196,35 @@ class Cases:
     stale: int
     missing: int  # arms without a stored result
     schema: str = CASES_SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmRow:
+    """One design in a swarm: words by whether the three laws held beforehand."""
+
+    design: str
+    lawful: dict[str, int]  # word -> runs on machines where all three laws hold
+    unlawful: dict[str, int]  # word -> runs on the others
+    stuck_by_law: dict[str, int]  # of the STUCK runs: how often each law was broken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surprise:
+    """A run that contradicts what was said of its machine beforehand."""
+
+    seed: int
+    design: str
+    what: str
+    repeat: str  # the command that shows it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swarm:
+    """Machines drawn by chance, and how their runs ended."""
+
+    first_seed: int
+    n: int
+    rows: tuple[SwarmRow, ...]
+    surprises: tuple[Surprise, ...]
+    events: int
+    schema: str = SWARM_SCHEMA

@@ -25,6 +25,7 @@ COMMANDS = {
     "simulate": "run the mechanism on a case: a machine, a storm, a design",
     "compare": "designs side by side on one case: word, price, smallest reserve",
     "cases": "the cases: what each claims, expects, and what was found",
+    "swarm": "the mechanism on machines, designs and storms drawn by chance",
     "schema": "print the JSON schema of an output",
     "completion": "print a completion script for a shell",
 }

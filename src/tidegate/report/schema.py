@@ -22,6 +22,7 @@ TYPES = {
     "simulations": "tidegate.simulation:Simulations",
     "compare": "tidegate.simulation:Compared",
     "cases": "tidegate.simulation:Cases",
+    "swarm": "tidegate.simulation:Swarm",
     "explain": "tidegate.report.explain:Explained",
     "record-manifest": "tidegate.host.archive:Manifest",
 }
