@@ -74,6 +74,28 @@ def designs_page() -> str:
     return designs_markdown()
 
 
+def cases_page() -> str:
+    """What may stand in a case."""
+    from tidegate.report.docs_cases import cases_markdown
+
+    return cases_markdown()
+
+
+def history_page() -> str:
+    """The walk through the mail, as it is written, with the stored results of each case that it names."""
+    from tidegate.bundled_cases import case_names, case_path, cases_directory
+    from tidegate.case import read_case
+    from tidegate.judge.listed import case_state
+    from tidegate.judge.stored import read_results
+    from tidegate.report.docs_cases import with_results
+
+    results = read_results(cases_directory())
+    read = [read_case(case_path(name)) for name in case_names()]
+    whys = {(case.name, arm.name): arm.why for case in read for arm in case.arm}
+    states = {case.name: case_state(case, results) for case in read}
+    return with_results((DOCS / "history.md").read_text(), states, whys)
+
+
 EXCERPT = ("<!-- excerpt: begin -->\n", "<!-- excerpt: end -->\n")
 EXCERPT_HOST = "virtio-nbd-swap"
 
@@ -97,10 +119,12 @@ def readme() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "../README.md": readme,
     "findings.md": findings_page,
+    "cases.md": cases_page,
     "commands.md": commands_page,
     "designs.md": designs_page,
     "drivers.md": drivers_page,
     "exit-codes.md": exit_codes_page,
+    "history.md": history_page,
 }
 
 

@@ -8,7 +8,8 @@ microseconds, virtual.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,9 +22,12 @@ from tidegate.errors import BadInput, Lacking
 SIZE_MAX_BYTES = 256 * 1024  # a case is a page of text
 PAGE_BYTES = 4096
 JUDGES = ("simulate", "prove", "trial", "check")
+PARTS = ("machine", "nic", "user", "traffic", "hook", "load", "faults", "run")  # what an arm may set
+MOST = 1 << 32  # no number in a case is larger
+SHOWN_LENGTH = 60  # of a value that is wrong
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 32)]
-Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 Ppm = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
@@ -257,28 +261,99 @@ def parse_case(data: bytes, file: str) -> Case:
     return case
 
 
-def _convert(table: dict[str, Any], file: str) -> Case:
+def _convert(table: dict[str, Any], file: str, inside: str = "") -> Case:
     try:
         return msgspec.convert(table, Case)
     except msgspec.ValidationError as error:
-        found, _, place = str(error).partition(" - at `$")
-        raise BadInput(file, place.strip(".`"), found, "what a case holds (docs/cases.md)") from error
+        wrong = _wrong(table, msgspec.inspect.type_info(Case), "") or ("", str(error), "a case")
+        raise BadInput(file, inside + wrong[0], wrong[1], wrong[2]) from error
 
 
-def arm_case(case: Case, arm: Arm) -> Case:
-    """The case with what the arm sets in it. BadInput where that makes no sense."""
+def _wrong(value: Any, kind: Any, place: str) -> tuple[str, str, str] | None:
+    """The first place whose value is not of its kind: place, what was found, what was expected.
+
+    msgspec's own message has the place, but not the value, nor in a reader's words what belongs there.
+    """
+    parts: Iterable[tuple[Any, Any, str]]
+    if isinstance(kind, msgspec.inspect.StructType):
+        return _wrong_table(value, kind, place)
+    if isinstance(kind, msgspec.inspect.VarTupleType):
+        if not isinstance(value, (list, tuple)):
+            tables = isinstance(kind.item_type, msgspec.inspect.StructType)
+            return place, _shown(value), f"a list of tables: [[{place}]]" if tables else "a list of texts"
+        parts = ((one, kind.item_type, f"{place}[{at}]") for at, one in enumerate(value))
+    elif isinstance(kind, msgspec.inspect.DictType):
+        if not isinstance(value, dict):
+            return place, _shown(value), "a table"
+        parts = ((one, kind.value_type, f"{place}.{key}") for key, one in value.items())
+    else:
+        return None if _is(value, kind) else (place, _shown(value), _meant(value, kind))
+    return next((wrong for part in parts if (wrong := _wrong(*part)) is not None), None)
+
+
+def _wrong_table(value: Any, kind: msgspec.inspect.StructType, place: str) -> tuple[str, str, str] | None:
+    if not isinstance(value, dict):
+        return place, _shown(value), f"a table: [{place}]"
+    fields = {field.name: field for field in kind.fields}
+    inside = f"{place}." if place else ""
+    for key, one in value.items():
+        if key not in fields:
+            near = get_close_matches(key, fields, n=1)
+            known = ", ".join(name for name in fields if inside or name != "name")
+            return f"{inside}{key}", "a key that nothing reads", near[0] if near else f"one of {known}"
+        wrong = _wrong(one, fields[key].type, f"{inside}{key}")
+        if wrong is not None:
+            return wrong
+    missing = next((field for field in kind.fields if field.required and field.name not in value), None)
+    return None if missing is None else (f"{inside}{missing.name}", "nothing", _meant(None, missing.type))
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if isinstance(kind, msgspec.inspect.IntType):
+        return type(value) is int and (kind.ge or 0) <= value <= (kind.le or value)
+    if isinstance(kind, msgspec.inspect.EnumType):
+        return value in list(kind.cls)
+    if isinstance(kind, msgspec.inspect.BoolType):
+        return isinstance(value, bool)
+    return isinstance(value, str) or not isinstance(kind, msgspec.inspect.StrType)
+
+
+def _meant(value: Any, kind: Any) -> str:
+    if isinstance(kind, msgspec.inspect.IntType):
+        bounded = kind.le is not None and (kind.le < MOST or (type(value) is int and value > kind.le))
+        return f"a whole number from {kind.ge}" + (f" to {kind.le}" if bounded else "")
+    if isinstance(kind, msgspec.inspect.EnumType):
+        return f"one of {', '.join(one.value for one in kind.cls)}"
+    return "true or false" if isinstance(kind, msgspec.inspect.BoolType) else "a text"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = repr(value) if isinstance(value, (str, int, float)) else str(value)
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}..."
+
+
+def arm_case(case: Case, arm: Arm, file: str = "") -> Case:
+    """The case with what the arm sets in it. BadInput, which names `file` or the case, where that makes no sense."""
     if not arm.set:
         return case
     table = msgspec.to_builtins(case)
-    place = f"{case.name}: arm {arm.name!r}"
+    place = f"{file or case.name}: arm {arm.name!r}"
     for part, changes in arm.set.items():
-        if part in {"arm", "name"} or part not in table:
-            raise BadInput(place, f"set.{part}", f"no part {part!r}", "a part of a case, such as machine")
-        if isinstance(table[part], (list, tuple)):
-            table[part] = [one | changes for one in table[part]]  # every user, every stream, alike
-        else:
+        if part == "arm" or not isinstance(table.get(part), (dict, list, tuple)):
+            raise BadInput(place, f"set.{part}", f"no part {part!r}", f"a part of a case: {', '.join(PARTS)}")
+        if isinstance(table[part], dict):
             table[part] |= changes
-    changed = _convert(table, place)
+        elif not table[part]:
+            raise BadInput(place, f"set.{part}", f"no [[{part}]] that could be changed", "at least one")
+        else:
+            table[part] = [one | changes for one in table[part]]  # every user, every stream, alike
+    changed = _convert(table, place, "set.")
     _check_machine(changed, place)
     return changed
 
@@ -303,7 +378,7 @@ def check_case(case: Case, file: str) -> None:
                 raise BadInput(
                     file, f"{place}.expect.{judge}", repr(word), f"one of {', '.join(WORDS[judge])}"
                 )
-        arm_case(case, arm)
+        arm_case(case, arm, file)
 
 
 def _check_machine(case: Case, file: str) -> None:
@@ -311,9 +386,14 @@ def _check_machine(case: Case, file: str) -> None:
         raise BadInput(file, place, found, expected)
 
 
+def _buffer_pages(buffer_bytes: int) -> int:
+    """Of one receive buffer; more than a page is rounded up to an order, as kmalloc does."""
+    return max(1, (1 << (buffer_bytes - 1).bit_length()) // PAGE_BYTES)
+
+
 def _impossible(case: Case) -> Iterator[tuple[str, str, str]]:
     machine, nic = case.machine, case.nic
-    ring = nic.ring * (1 if machine.page_per_skb else -(-nic.buffer_bytes // PAGE_BYTES))
+    ring = nic.ring * (1 if machine.page_per_skb else _buffer_pages(nic.buffer_bytes))
     if machine.reserve_pages >= machine.pages:
         yield (
             "machine.reserve_pages",
@@ -333,6 +413,12 @@ def _impossible(case: Case) -> Iterator[tuple[str, str, str]]:
             "machine.reserve_pages",
             f"{machine.reserve_pages}, beside {machine.programs_pages} of programs and {ring} of ring",
             f"a third of what is left of the {machine.pages} pages (min would be 8/3 of the reserve)",
+        )
+    elif machine.programs_pages + ring + machine.min_pages >= machine.pages:
+        yield (
+            "machine.min_pages",
+            f"{machine.min_pages}, beside {machine.programs_pages} of programs and {ring} of ring",
+            f"less than what is left of the {machine.pages} pages",
         )
     if not case.user:
         yield "user", "none", "at least one block user"

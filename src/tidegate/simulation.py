@@ -121,6 +121,7 @@ class Simulated:
     k: int  # runs that earned the word
     n: int
     runs: tuple[Run, ...]  # samples are kept in the first run that earned the word only
+    called: str = ""  # how the case was named by whoever asked: a path, or the name of a bundled case
     left_out: tuple[str, ...] = ()  # switches that the caller left out, besides the arm's own
     schema: str = SIMULATE_SCHEMA
 

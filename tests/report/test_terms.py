@@ -6,12 +6,13 @@ from tidegate import setting_ids
 from tidegate.findings import RULES
 from tidegate.report.terms import KINDS, find, nearest, terms
 from tidegate.result import Basis, Law, Severity, State, Verdict
+from tidegate.simulation import Word
 
 IDS = {term.id for term in terms()}
 
 
 def test_every_word_of_the_judgement_is_explained() -> None:
-    words = [*Verdict, *State, *Severity, *Law, *Basis, *setting_ids.SYSCTLS, *setting_ids.FAMILIES]
+    words = [*Verdict, *Word, *State, *Severity, *Law, *Basis, *setting_ids.SYSCTLS, *setting_ids.FAMILIES]
     missing = [word for word in words if str(word) not in IDS]
     assert not missing
     assert {rule.id for rule in RULES} <= IDS

@@ -31,7 +31,8 @@ ABOUT = """\
 A host whose swap, disks or file systems are reached over the network can stand still for ever when memory
 runs out: it frees memory by writing over the network, and needs memory to receive the acknowledgement.
 tidegate reads a host and says whether that can happen to it, shows the way there in the host's own numbers,
-and names the smallest settings that prevent it. It only reads.
+and names the smallest settings that prevent it. It only reads. And it runs the receive path of a kernel as a
+program, with the cure of 2005 and its rivals as switches, so that one can see what each of them is for.
 """
 ENVIRONMENT = "NO_COLOR: when it is set and not empty, no colour. Off a terminal there is none either."
 

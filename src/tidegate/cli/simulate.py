@@ -6,6 +6,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON (tidegate.simulate/1)")
     parser.add_argument("--html", metavar="FILE", help="write one self-contained page as well")
     parser.add_argument("--perfetto", metavar="FILE", help="write a trace for Perfetto as well")
+    parser.add_argument("--trace", metavar="FILE", help="write every step of that run as JSON lines as well")
     parser.add_argument("--all", action="store_true", help="every run, holder and counter")
 
 
@@ -118,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
     results = _simulated(tried, args)
     if args.html or args.perfetto:
         _write_files(results[0], args)
+    if args.trace:
+        _write_trace(results[0], tried[0], Path(args.trace))
     _print(results, args)
     return int(worst_exit(exit_of(result) for result in results))
 
@@ -131,7 +135,7 @@ def exit_of(result: Simulated) -> Exit:
 def _check_words(args: argparse.Namespace) -> None:
     if args.arm and args.design:
         raise Usage("simulate: --arm and --design exclude each other (an arm has its design)")
-    for option in ("html", "perfetto"):
+    for option in ("html", "perfetto", "trace"):
         if getattr(args, option) and len(set(args.arm)) > 1:
             raise Usage(f"simulate: --{option} goes with one arm, and {len(set(args.arm))} are asked for")
 
@@ -169,7 +173,8 @@ def _simulated(tried: Sequence[Tried], args: argparse.Namespace) -> list[Simulat
             gauge = _gauge(tell, one) if len(its) == 1 else None
             if gauge is None:
                 done(0)
-            results.append(simulate_tried(one, its, run_tasks, tell=done, gauge=gauge))
+            result = simulate_tried(one, its, run_tasks, tell=done, gauge=gauge)
+            results.append(replace(result, called=args.case))
             before += len(its)
     return results
 
@@ -199,6 +204,26 @@ def _write_files(result: Simulated, args: argparse.Namespace) -> None:
         from tidegate.report.perfetto import perfetto_trace
 
         write_atomically(Path(args.perfetto), perfetto_trace(result))
+
+
+def _write_trace(result: Simulated, tried: Tried, path: Path) -> None:
+    """Every step of the run that is told: a line that says which run it is, then a line for each step."""
+    import msgspec
+
+    from tidegate.host.archive import write_atomically
+    from tidegate.report.simulate_words import told_run
+    from tidegate.sim.run import simulate
+    from tidegate.trace import TRACE_SCHEMA, Event
+
+    run = told_run(result)
+    head = {"schema": TRACE_SCHEMA, "case": run.case, "arm": run.arm, "design": run.design, "seed": run.seed}
+    lines = [msgspec.json.encode(head)]
+
+    def keep(event: Event) -> None:
+        lines.append(msgspec.json.encode(event))
+
+    simulate(tried.case, tried.design, run.seed, arm=run.arm, trace=keep)
+    write_atomically(path, b"\n".join(lines) + b"\n")
 
 
 def _print(results: Sequence[Simulated], args: argparse.Namespace) -> None:

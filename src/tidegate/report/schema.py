@@ -23,6 +23,7 @@ TYPES = {
     "compare": "tidegate.simulation:Compared",
     "cases": "tidegate.simulation:Cases",
     "swarm": "tidegate.simulation:Swarm",
+    "trace": "tidegate.trace:Event",
     "explain": "tidegate.report.explain:Explained",
     "record-manifest": "tidegate.host.archive:Manifest",
 }
@@ -79,4 +80,5 @@ def _name_of(kind: Any, name: str) -> str:
     """What the field `schema` of that output holds."""
     if not is_dataclass(kind):
         return f"tidegate.{name}"
-    return str(next(one.default for one in fields(kind) if one.name == "schema"))
+    # A line of a trace has no field for it: the first line of the file does.
+    return str(next((one.default for one in fields(kind) if one.name == "schema"), f"tidegate.{name}"))

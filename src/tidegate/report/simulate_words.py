@@ -98,7 +98,7 @@ def command_words(result: Simulated) -> str:
         base, *lists = run.design.split(" without ")
         choice, *left_out = f"--design {_quoted(base)}", *(name for one in lists for name in one.split(", "))
     words = [choice, *(f"--without {_quoted(name)}" for name in left_out)]
-    return f"tidegate simulate {_quoted(run.case)} {' '.join(words)} --seed {run.seed}"
+    return f"tidegate simulate {_quoted(result.called or run.case)} {' '.join(words)} --seed {run.seed}"
 
 
 def _quoted(name: str) -> str:

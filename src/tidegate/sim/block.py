@@ -373,6 +373,9 @@ def _retry(sender: Sender) -> None:
 
 
 def _written(sender: Sender) -> None:
+    if sender.user.case.memalloc and not sender.conn.sk.memalloc:
+        # After a reset: the handshake is over, and the new socket is handed to the driver (nbd_reconnect_socket()).
+        sk_set_memalloc(sender.user.m, sender.conn.sk)
     if not sender.waiting:
         nbd_send(sender)
 
@@ -426,8 +429,9 @@ def reset(user: BlockUser) -> None:
             sender.head = None
         sender.copied = 0
         sender.queue.clear()
-        if m.design.kernel is Kernel.V2_6_12 and user.case.transport == "nbd":
-            sender.conn.sk.memalloc = False  # a new socket: flagged when it is handed to the driver
+        if user.case.transport == "nbd" or m.design.kernel is Kernel.V6_12:
+            # User space makes the new socket (nbd-client; iscsid logs in); it is flagged when the driver gets it.
+            sender.conn.sk.memalloc = False
     for request in user.requests.values():
         sender = user.senders[request.message % len(user.senders)]
         request.legs = 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidegate.design import Kernel
 from tidegate.sim.clock import SECOND
 from tidegate.sim.skbuff import Skb, is_memalloc_skb, kfree_skb
 from tidegate.sim.sock import sock_queue_rcv_skb
@@ -24,7 +25,9 @@ def ip_rcv(m: Machine, skb: Skb) -> None:
     """A foreign packet that is not TCP: tested where the design says so, then kept as its protocol does."""
     frame = skb.frame
     assert frame is not None
-    if m.design.discard_everywhere and m.design.discard and is_memalloc_skb(m, skb):
+    # 6.12 tests at the socket's filter (sk_filter_trim_cap()): what is forwarded or reassembled never comes there.
+    tested = m.design.kernel is not Kernel.V6_12 or frame.protocol not in {"forward", "fragment"}
+    if tested and m.design.discard_everywhere and m.design.discard and is_memalloc_skb(m, skb):
         m.drop(skb, "PFMEMALLOC")
         return
     if frame.protocol == "icmp":

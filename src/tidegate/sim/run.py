@@ -92,9 +92,8 @@ def build(case: Case, design: Design, seed: int) -> Machine:
     """The machine at boot: reserve, ring, sockets and users, before anything happens."""
     m = Machine(case, design, seed)
     size = case.machine
-    take_at_boot(m.zone, size.programs_pages)
-    m.programs_pages = size.programs_pages
     _make_pools(m)
+    _load_programs(m)
     m.nic = Nic(m)
     nic_open(m)
     m.reclaim = Reclaim(m)
@@ -118,12 +117,30 @@ def build(case: Case, design: Design, seed: int) -> Machine:
     return m
 
 
+def _load_programs(m: Machine) -> None:
+    """Programs that stay. By lists their pages lie all over memory, as on a machine that has been up for a while."""
+    pages = m.programs_pages = m.case.machine.programs_pages
+    buddy = m.zone.buddy
+    if buddy is None or not pages:
+        take_at_boot(m.zone, pages)
+        return
+    frames = [frame for _ in range(m.zone.free) if (frame := buddy.alloc(0)) is not None]
+    m.rng.shuffle(frames)
+    for frame in frames[pages:]:
+        buddy.free(frame, 0)
+    m.zone.free -= pages
+
+
 def _make_pools(m: Machine) -> None:
     """Elements are allocated beforehand, out of the zone, and pinned."""
     pages = m.case.machine.reserve_pages
     if m.design.pool is Pool.MEMPOOL:
+        each = 1 << m.rx_cache.order
         m.pools = [ReservePool("reserve", pages)]
         m.receive_pools = m.pools
+        if each > 1:  # an element of a mempool has one size: buffers of several pages have a pool of their own
+            m.receive_pools = [ReservePool("receive", pages * 3 // 4 // each, each)]
+            m.pools = [ReservePool("transmit", pages // 4), *m.receive_pools]
     elif m.design.pool is Pool.SOCKET:
         names = [f"{user.name}/{number}" for user in m.case.user for number in range(user.connections)]
         each = pages // (2 * len(names))
@@ -305,7 +322,7 @@ def _result(
         events=m.clock.events,
         users=tuple(_user(user, words[user.name]) for user in m.users),
         low_water=low_water,
-        gap_ns=max(max(user.gap_ns, user.storm_gap_ns) for user in m.users),
+        gap_ns=max(max(user.gap_ns, user.open_gap()) for user in m.users),
         complete_ns=complete_ns,
         clear_ns=clear_ns,
         foreign=dict(sorted(m.foreign.items())),

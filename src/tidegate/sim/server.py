@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from tidegate.sim.clock import MS, SECOND, US
 from tidegate.sim.gfp import GFP_ATOMIC
 from tidegate.sim.nic import nic_receive
-from tidegate.sim.skbuff import Frame, Skb, alloc_skb, kfree_skb
+from tidegate.sim.skbuff import HEAD_BYTES, Frame, Skb, alloc_skb, kfree_skb
 from tidegate.sim.tcp import ACK_BYTES, DELACK_NS, DUPACKS, RTO_MAX_NS, RTO_MIN_NS, Connection
 
 if TYPE_CHECKING:
     from tidegate.sim.machine import Machine
 
 FRAME_NS = 12 * US  # a full frame at 1 Gbit/s
-WINDOW_SEGMENTS = 64  # that the server has on the way at most
+WINDOW_SEGMENTS = 64  # that the server has on the way at most, and no more than the client's socket holds
 SYN_NS = 1 * SECOND  # TCP_TIMEOUT_INIT of today; 3 s in 2005
 
 
@@ -52,6 +52,7 @@ class Server:
         "stall_until",
         "syn_ns",
         "unacked",
+        "window",
         "wire_free",
     )  # fmt: skip
 
@@ -70,6 +71,9 @@ class Server:
         self.wire_free = 0
         self.free_at = 0
         self.syn_ns = SYN_NS
+        # tcp_select_window(): a receiver offers no more than its buffer holds, in what segments cost it (truesize)
+        truesize = m.rx_cache.object_bytes + (HEAD_BYTES if m.heads is not None else 0)
+        self.window = min(WINDOW_SEGMENTS, max(2, conn.sk.rcvbuf // truesize))
         self.forget()
 
     def forget(self) -> None:
@@ -189,7 +193,7 @@ class Server:
         self._reply((self.generation, -1, 1, 114))
 
     def _send(self) -> None:
-        while self.replies and len(self.unacked) < WINDOW_SEGMENTS:
+        while self.replies and len(self.unacked) < self.window:
             number, length = self.replies.popleft()
             self.snd_nxt = number + 1
             self.unacked[number] = length

@@ -41,11 +41,14 @@ def is_memalloc_sock(sk: Sock) -> bool:
 def sk_rmem_schedule(m: Machine, sk: Sock, skb: Skb) -> bool:
     """Whether the socket may charge this packet: its own buffer first, then the pages that all TCP sockets share.
 
-    Since 3.6 a marked packet on a flagged socket passes the second (__sk_rmem_schedule()), never the first.
+    TCP looks at what is charged already (tcp_data_queue(): sk_rmem_alloc > sk_rcvbuf), so an empty queue takes a
+    packet of any size; the others add the new one first. Since 3.6 a marked packet on a flagged socket passes the
+    shared bound (__sk_rmem_schedule()), never its own.
     """
-    if sk.rmem + skb.truesize > sk.rcvbuf:
+    tcp = sk.protocol == "tcp"
+    if (sk.rmem if tcp else sk.rmem + skb.truesize) > sk.rcvbuf:
         return False
-    full = m.tcp_mem_bytes and sk.protocol == "tcp" and m.tcp_bytes + skb.truesize > m.tcp_mem_bytes
+    full = m.tcp_mem_bytes and tcp and m.tcp_bytes + skb.truesize > m.tcp_mem_bytes
     if full and not (m.design.pfmemalloc and skb.mark and sk.memalloc):
         m.tcp_pressure()
         return False

@@ -40,6 +40,54 @@ VERDICTS = (
     ),
 )
 
+RUNS = (
+    Term(
+        id="STUCK",
+        kind="verdict",
+        title="after the storm somebody waits, and no completion can come",
+        meaning=(
+            "A run of the mechanism (tidegate simulate) is a storm, then a calm in which the adversary stops: "
+            "what is parked stays parked, nothing new comes, nothing is lost. STUCK: a block user has demand, "
+            "and none of its requests has completed within twice the largest retransmission timeout (240 s). "
+            "Said as k of n seeds; one is enough to show that it can happen. Exit code 1, or 0 where the case "
+            "expects it."
+        ),
+        related=("LUCKY", "SEEN"),
+    ),
+    Term(
+        id="LUCKY",
+        kind="verdict",
+        title="somebody starved until the storm was over",
+        meaning=(
+            "A block user had demand and no completion for the last part of the storm (run.gap_ms of the "
+            "case), and the calm freed it: nothing is parked for ever, but whoever sends the storm can put "
+            "completions off as long as it goes on. Exit code 1, or 0 where the case expects it."
+        ),
+        related=("STUCK", "SEEN"),
+    ),
+    Term(
+        id="SEEN",
+        kind="verdict",
+        title="in every run everything completed, and nobody starved",
+        meaning=(
+            "Neither STUCK nor LUCKY in any of the n seeds. It speaks of the runs that were made and of no "
+            "other: what holds for every run is for a proof to say. Exit code 0, or 1 where the case expects "
+            "something else."
+        ),
+        related=("STUCK", "LUCKY"),
+    ),
+    Term(
+        id="REFUSED",
+        kind="verdict",
+        title="the throttle has no room for a user, and says so with the number",
+        meaning=(
+            "What is fixed for the ring and the connections and one largest request of each user do not fit "
+            "the reserve, so the user is not admitted, and nothing was tried. Not a deadlock, and no survival."
+        ),
+        related=("SEEN", "STUCK"),
+    ),
+)
+
 STATES = (
     Term(
         id="applies",
@@ -258,4 +306,4 @@ NUMBERS = (
     ),
 )
 
-TERMS = (*VERDICTS, *STATES, *SEVERITIES, *LAWS, *BASES, *NUMBERS)
+TERMS = (*VERDICTS, *RUNS, *STATES, *SEVERITIES, *LAWS, *BASES, *NUMBERS)
