@@ -403,6 +403,8 @@ def end_request(request: BlockRequest) -> None:
         _tx_free(m, token)
         if request.ticket is not None and m.ledger is not None:
             m.ledger.give_back(request.ticket, 1)
+    if user.tagq:  # before whoever the throttle lets in now: they came later
+        _get_request(user.tagq.popleft())
     if request.ticket is not None:
         assert m.ledger is not None
         m.ledger.end(request.ticket)
@@ -411,8 +413,6 @@ def end_request(request: BlockRequest) -> None:
             _get_request(user.ticketq.popleft())
         else:
             user.tickets += 1
-    if user.tagq:
-        _get_request(user.tagq.popleft())
     if request.done is not None:
         request.done()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def netif_rx(m: Machine, skb: Skb) -> bool:
     """Into softnet, or past it: the hunk hands a marked packet on at once; whether the interrupt did all the work."""
-    marked = is_memalloc_skb(m, skb)
+    marked = skb.mark or (m.pages_out > 0 and is_memalloc_skb(m, skb))
     if marked and m.design.bypass:
         m.steps["netif_rx_bypass"] += 1
         netif_receive_skb(m, skb)

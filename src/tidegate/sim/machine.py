@@ -22,6 +22,7 @@ from tidegate.sim.pools import ReservePool
 from tidegate.sim.skbuff import HEAD_BYTES, Skb, kfree_skb
 from tidegate.sim.slab import PAGE_BYTES, Cache, cache_of
 from tidegate.sim.sock import Sock
+from tidegate.sim.steps import STEPS
 from tidegate.simulation import Milestone
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Machine:
         self.gated = False
         self.reserve_entered = False
         self.holding = Held(self.clock)
-        self.steps: Counter[str] = Counter()
+        self.steps: dict[str, int] = dict.fromkeys(STEPS, 0)
         self.drops: Counter[str] = Counter()
         self.block_drops: Counter[str] = Counter()
         self.foreign: Counter[str] = Counter()
@@ -131,6 +132,7 @@ class Machine:
             else:  # "asking for N pages by min_free_kbytes"
                 wmark_min = max(wmark_min if size.min_pages else 0, size.reserve_pages)
             self.zone.reserve = size.reserve_pages
+            self.zone.admin_min = size.min_pages  # kept beside the reserve when that is resized
         setup_per_zone_wmarks(self.zone, wmark_min)
 
     def first(self, id: str, text: str, **facts: int) -> None:

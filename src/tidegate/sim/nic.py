@@ -97,7 +97,8 @@ def nic_receive(m: Machine, frame: Frame) -> None:
         skb = area.popleft()
         skb.frame = frame
         nic.done.append(skb)
-        nic.low_water = min(nic.low_water, len(area))
+        if len(area) < nic.low_water:
+            nic.low_water = len(area)
     if not nic.busy and not nic.off:
         nic.busy = True
         m.clock.at(max(m.clock.now + IRQ_NS, nic.free_at), nic_clean, m)
@@ -165,7 +166,7 @@ def refill_ring(m: Machine) -> None:
     area = nic.area
     want = nic.ring - len(nic.done)
     while len(area) < want:
-        skb = dev_alloc_skb(m, m.rx_cache, _gfp(m))
+        skb = dev_alloc_skb(m, m.rx_cache, nic.gfp if nic.refill is Refill.RING else _gfp(m))
         if skb is None:
             m.steps["refill_failed"] += 1
             m.first(
@@ -177,7 +178,10 @@ def refill_ring(m: Machine) -> None:
             )
             _no_refill(m)
             return
-        _post(m, skb)
+        skb.frame = None
+        area.append(skb)
+        if skb.reserve:
+            m.holding.moved(skb, "rx_ring")
 
 
 def _post(m: Machine, skb: Skb) -> None:

@@ -30,9 +30,7 @@ class Zone:
         "low_water",
         "pages",
         "reserve",
-        "reserve_low_ns",
         "reserve_out",
-        "reserve_out_most",
         "waiters",
         "wake",
         "wmark_high",
@@ -46,7 +44,7 @@ class Zone:
         self.buddy = buddy
         self.admin_min = self.reserve = 0
         self.wmark_min = self.wmark_low = self.wmark_high = self.atomic_floor = 0
-        self.reserve_out = self.reserve_out_most = 0
+        self.reserve_out = 0
         self.kswapd: Callable[[], None] | None = None
         self.waiters: deque[Callable[[], None]] = deque()  # woken, first come first served, above min
         self.wake: Callable[[], None] | None = None
@@ -115,9 +113,9 @@ def alloc_pages(zone: Zone, gfp: int, order: int, *, pf_memalloc: bool) -> int:
         frame = found
     if reserve:
         zone.reserve_out += size
-        zone.reserve_out_most = max(zone.reserve_out_most, zone.reserve_out)
     zone.free = free = free - size
-    zone.low_water = min(zone.low_water, free)
+    if free < zone.low_water:
+        zone.low_water = free
     return frame << 1 | reserve
 
 

@@ -331,7 +331,7 @@ def _result(
         pinned_pages=m.pinned,
         holdings=m.holding.result(still),
         milestones=tuple(m.milestones),
-        steps=dict(sorted(m.steps.items())),
+        steps={step: count for step, count in sorted(m.steps.items()) if count},
         holders=HOLDERS if samples else (),
         samples=tuple(samples),
     )

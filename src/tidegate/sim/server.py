@@ -107,6 +107,7 @@ class Server:
         frame.kind = kind
         frame.seq = seq
         frame.ack = self.rcv_nxt
+        frame.generation = self.generation
         self.m.clock.after(delay, self._at_client, (self.generation, frame))
 
     def _at_client(self, arg: tuple[int, Frame]) -> None:

@@ -27,7 +27,7 @@ HEAD_BYTES = 192  # struct sk_buff of 2.6.12, in skbuff_head_cache: 21 to a page
 class Frame:
     """What is on the wire."""
 
-    __slots__ = ("ack", "block", "conn", "kind", "length", "protocol", "seq", "sock")
+    __slots__ = ("ack", "block", "conn", "generation", "kind", "length", "protocol", "seq", "sock")
 
     def __init__(self, protocol: str, length: int, sock: Sock | None, conn: Connection | None = None) -> None:
         self.protocol = protocol
@@ -37,6 +37,7 @@ class Frame:
         self.block = conn is not None
         self.kind = ""
         self.seq = self.ack = 0
+        self.generation = 0  # of the connection; one that was reset counts from 0 again
 
 
 class Skb:

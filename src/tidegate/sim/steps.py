@@ -8,7 +8,6 @@ does alone. An outcome belongs to its action: a packet that the wire reorders is
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -35,11 +34,11 @@ STEPS: dict[str, Kind] = dict.fromkeys(_SYSTEM.split(), Kind.SYSTEM) | dict.from
 )
 
 
-class TracedSteps(Counter[str]):
+class TracedSteps(dict[str, int]):
     """Counts steps, and hands each on as an event; used only where a trace is asked for."""
 
     def __init__(self, m: Machine, tell: Callable[[Event], None]) -> None:
-        super().__init__()
+        super().__init__(dict.fromkeys(STEPS, 0))
         self._m = m
         self._tell = tell
 

@@ -123,7 +123,7 @@ def foreign_packet(stream: Stream) -> None:
     else:
         stream.burst_left = stream.burst
         half = stream.gap_ns >> 1
-        m.clock.after(half + m.rng.randrange(stream.gap_ns) + 1, foreign_packet, stream)
+        m.clock.after(half + m.rng.getrandbits(32) % stream.gap_ns + 1, foreign_packet, stream)
 
 
 def foreign_read(stream: Stream) -> None:

@@ -100,7 +100,7 @@ def tcp_v4_rcv(m: Machine, skb: Skb) -> None:
     sk = frame.sock
     assert sk is not None
     m.steps["tcp_v4_rcv"] += 1
-    if m.design.discard and is_memalloc_skb(m, skb) and not is_memalloc_sock(sk):
+    if (skb.mark or m.pages_out) and m.design.discard and is_memalloc_skb(m, skb) and not is_memalloc_sock(sk):
         m.drop(skb, "PFMEMALLOC")
         return
     conn = frame.conn
@@ -112,6 +112,9 @@ def tcp_v4_rcv(m: Machine, skb: Skb) -> None:
         return
     if not conn.up:
         conn.server.handshake(skb)
+        return
+    if frame.generation != conn.server.generation:  # waited in a queue while the connection was made anew
+        m.drop(skb, "TCP_OLD_SEQUENCE")
         return
     tcp_ack(conn, frame.ack, pure=frame.kind == "ack")
     if frame.kind == "ack":
