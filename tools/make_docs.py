@@ -111,9 +111,31 @@ def readme() -> str:
     kept += [one for one in blocks if one.startswith(("What rides", "The shortest way", "The plan"))]
     shown = "...\n".join(f"{one}\n" for one in kept)
     # Between two shown parts stand an empty line and whatever was left out; a line `...` stands for both.
-    return (
+    return with_story(
         f"{head}{begin}\n```console\n$ tidegate check --host {EXCERPT_HOST}\n{shown}...\n```\n\n{end}{tail}"
     )
+
+
+STORY = ("<!-- story: begin -->\n", "<!-- story: end -->\n")
+
+
+def with_story(text: str) -> str:
+    """A page with how the machine of `deadlock` dies, and why it does not with the mail's design."""
+    head, begin, rest = text.partition(STORY[0])
+    _, end, tail = rest.partition(STORY[1])
+    assert end, "no place for the story"
+    shown = ""
+    for arm in ("bare", "mail"):
+        words = ["simulate", "deadlock", "--arm", arm, "--seed", "1"]
+        blocks = _printed(words, columns=100).rstrip("\n").split("\n\n")
+        kept = [blocks[0], *(one for one in blocks if one.startswith(("How the machine", "Why the machine")))]
+        shown += f"$ tidegate {' '.join(words)}\n" + "".join(f"{one}\n...\n" for one in kept)
+    return f"{head}{begin}\n```console\n{shown}```\n\n{end}{tail}"
+
+
+def mechanism_page() -> str:
+    """The page as it is written, with the story."""
+    return with_story((DOCS / "mechanism.md").read_text())
 
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -125,13 +147,15 @@ PAGES: dict[str, Callable[[], str]] = {
     "drivers.md": drivers_page,
     "exit-codes.md": exit_codes_page,
     "history.md": history_page,
+    "mechanism.md": mechanism_page,
 }
 
 
-def _printed(words: list[str]) -> str:
+def _printed(words: list[str], columns: int = 96) -> str:
     from tidegate.cli import main
 
     out = io.StringIO()
+    os.environ["COLUMNS"] = str(columns)
     with contextlib.redirect_stdout(out):
         code = main(words)
     if code != 0:
@@ -141,7 +165,6 @@ def _printed(words: list[str]) -> str:
 
 def main(words: list[str]) -> int:
     """Writes the pages, or with --check compares them; 1 when one is stale."""
-    os.environ["COLUMNS"] = "96"
     stale = []
     for name, make in PAGES.items():
         page, text = DOCS / name, make()

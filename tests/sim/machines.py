@@ -7,6 +7,13 @@ from typing import Any
 import msgspec
 
 from tidegate.case import Case, check_case
+from tidegate.design import without
+from tidegate.designs import design
+from tidegate.sim.machine import Machine
+from tidegate.sim.page_alloc import take_at_boot
+from tidegate.sim.run import build
+from tidegate.sim.skbuff import Frame, Skb, dev_alloc_skb
+from tidegate.sim.sock import Sock
 
 # Storage that is slower than programs dirty, and a flood to sockets that nobody reads once memory is short.
 TABLE: dict[str, Any] = {
@@ -33,3 +40,30 @@ def case_of(**parts: Any) -> Case:
     case = msgspec.convert(table, Case)
     check_case(case, "made")
     return case
+
+
+def boot(name: str = "mail", *left_out: str, seed: int = 1, **parts: Any) -> Machine:
+    """The machine after boot, with a design and a case in which nobody sends unless told."""
+    return build(case_of(**({"traffic": []} | parts)), without(design(name), *left_out), seed)
+
+
+def leave_free(m: Machine, pages: int) -> None:
+    """Programs take all but so many pages, and stay."""
+    taken = m.zone.free - pages
+    take_at_boot(m.zone, taken)
+    m.programs_pages += taken
+
+
+def packet(m: Machine, gfp: int, protocol: str = "tcp", sock: Sock | None = None) -> Skb:
+    """A packet of others in a buffer that was asked for with this mask."""
+    skb = dev_alloc_skb(m, m.rx_cache, gfp)
+    assert skb is not None
+    skb.frame = Frame(protocol, 1514, sock or foreign_sock(m, protocol))
+    return skb
+
+
+def foreign_sock(m: Machine, protocol: str = "tcp", rcvbuf: int = 1 << 20) -> Sock:
+    """A socket of others that the machine knows."""
+    sock = Sock(protocol, rcvbuf, "others_sockets")
+    m.foreign_socks.append(sock)
+    return sock

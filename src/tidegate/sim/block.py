@@ -433,6 +433,8 @@ def reset(user: BlockUser) -> None:
             # User space makes the new socket (nbd-client; iscsid logs in); it is flagged when the driver gets it.
             sender.conn.sk.memalloc = False
     for request in user.requests.values():
+        if user.case.encrypts and not request.reads and len(request.copies) < len(request.pages):
+            continue  # it goes to the senders when its copy is made
         sender = user.senders[request.message % len(user.senders)]
         request.legs = 1
         sender.queue.append(request)

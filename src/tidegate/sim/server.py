@@ -45,6 +45,7 @@ class Server:
         "replies",
         "rto_armed",
         "rto_due",
+        "rto_entry",
         "service_ns",
         "snd_nxt",
         "snd_una",
@@ -85,7 +86,7 @@ class Server:
         self.replies: deque[tuple[int, int]] = deque()  # segments that may be sent: number, length
         self.unacked: dict[int, int] = {}  # segment -> length
         self.backoff_ns = RTO_MIN_NS
-        self.rto_due = 0
+        self.rto_due = self.rto_entry = 0
         self.rto_armed = False
         self.dupacks = 0
         self.delack_armed = False
@@ -196,13 +197,22 @@ class Server:
     def _send(self) -> None:
         while self.replies and len(self.unacked) < self.window:
             number, length = self.replies.popleft()
+            if not self.unacked:
+                self._rearm()
             self.snd_nxt = number + 1
             self.unacked[number] = length
             self._to_client("data", number, length)
-        if self.unacked and not self.rto_armed:
-            self.rto_armed = True
-            self.rto_due = self.m.clock.now + self.backoff_ns
-            self.m.clock.at(self.rto_due, self._timer, self.generation)
+
+    def _rearm(self) -> None:
+        """tcp_rearm_rto(), as the client's."""
+        self.rto_due = self.m.clock.now + self.backoff_ns
+        if not self.rto_armed or self.rto_due < self.rto_entry:
+            self._enter_timer()
+
+    def _enter_timer(self) -> None:
+        self.rto_armed = True
+        self.rto_entry = self.rto_due
+        self.m.clock.at(self.rto_due, self._timer, self.generation)
 
     def _acked(self, ack: int, *, pure: bool) -> None:
         if ack > self.snd_una:
@@ -211,7 +221,8 @@ class Server:
             self.snd_una = ack
             self.dupacks = 0
             self.backoff_ns = RTO_MIN_NS
-            self.rto_due = self.m.clock.now + RTO_MIN_NS
+            if self.unacked:
+                self._rearm()
             if ack < self.recover:
                 self._again()
             self._send()
@@ -226,7 +237,7 @@ class Server:
         self._to_client("data", self.snd_una, self.unacked[self.snd_una])
 
     def _timer(self, generation: int) -> None:
-        if generation != self.generation:
+        if generation != self.generation or self.rto_entry != self.m.clock.now:
             return
         if not self.unacked:
             self.rto_armed = False
@@ -236,7 +247,7 @@ class Server:
             self._again()
             self.backoff_ns = min(self.backoff_ns * 2, RTO_MAX_NS)
             self.rto_due = self.m.clock.now + self.backoff_ns
-        self.m.clock.at(self.rto_due, self._timer, self.generation)
+        self._enter_timer()
 
     # A connection that was reset
 

@@ -62,7 +62,7 @@ class Connection:
 
     __slots__ = (
         "acks_due", "backoff_ns", "delack_armed", "delack_due", "dupacks", "m", "messages", "ooo",
-        "ooo_bytes", "rcv_nxt", "read", "recover", "rto_armed", "rto_due", "server", "sk", "snd_nxt",
+        "ooo_bytes", "rcv_nxt", "read", "recover", "rto_armed", "rto_due", "rto_entry", "server", "sk", "snd_nxt",
         "snd_una", "units", "up", "wmem", "written",
     )  # fmt: skip
 
@@ -78,6 +78,7 @@ class Connection:
         self.wmem = 0
         self.backoff_ns = RTO_MIN_NS
         self.rto_due = 0
+        self.rto_entry = 0  # of the clock; an older one does nothing
         self.rto_armed = False
         self.dupacks = 0
         self.rcv_nxt = 0
@@ -224,7 +225,6 @@ def tcp_ack(conn: Connection, ack: int, *, pure: bool) -> None:
         conn.snd_una = ack
         conn.dupacks = 0
         conn.backoff_ns = RTO_MIN_NS
-        conn.rto_due = conn.m.clock.now + RTO_MIN_NS
         units = conn.units
         freed = False
         while units and units[0].end <= ack:
@@ -233,6 +233,8 @@ def tcp_ack(conn: Connection, ack: int, *, pure: bool) -> None:
             unit.free()
             freed = True
         conn.m.steps["tcp_clean_rtx_queue"] += 1
+        if units:
+            tcp_rearm_rto(conn)
         if ack < conn.recover:
             tcp_retransmit_skb(conn)
         if freed:
@@ -248,34 +250,47 @@ def tcp_transmit(conn: Connection, segments: int, size_bytes: int, free: Callabl
     """Sends a unit; the number of the segment after it."""
     start = conn.snd_nxt
     conn.snd_nxt = end = start + segments
+    if not conn.units:
+        tcp_rearm_rto(conn)
     conn.units.append(Unit(start, end, size_bytes, SEGMENT_BYTES, free))
     conn.wmem += size_bytes
     conn.acks_due = 0  # data carry the acknowledgement
     for seq in range(start, end):
         conn.server.wire(Frame("tcp", SEGMENT_BYTES, None), "data", seq, conn.rcv_nxt)
     conn.m.steps["tcp_write_xmit"] += 1
-    if not conn.rto_armed:
-        conn.rto_armed = True
-        conn.rto_due = conn.m.clock.now + conn.backoff_ns
-        conn.m.clock.at(conn.rto_due, tcp_retransmit_timer, conn)
     return end
 
 
+def tcp_rearm_rto(conn: Connection) -> None:
+    """The timer starts anew. An entry that is too early puts itself off; a nearer one takes the place of a later."""
+    conn.rto_due = conn.m.clock.now + conn.backoff_ns
+    if not conn.rto_armed or conn.rto_due < conn.rto_entry:
+        _enter_timer(conn)
+
+
+def _enter_timer(conn: Connection) -> None:
+    conn.rto_armed = True
+    conn.rto_entry = conn.rto_due
+    conn.m.clock.at(conn.rto_due, tcp_retransmit_timer, conn)
+
+
 def tcp_retransmit_timer(conn: Connection) -> None:
-    """One entry a connection: put off while acknowledgements come, else the first segment again."""
+    """Put off while acknowledgements come, else the first segment again."""
     m = conn.m
+    if conn.rto_entry != m.clock.now:
+        return
     if not conn.units or not conn.up:
         conn.rto_armed = False
         return
     if conn.rto_due > m.clock.now:
-        m.clock.at(conn.rto_due, tcp_retransmit_timer, conn)
+        _enter_timer(conn)
         return
     m.steps["tcp_retransmit_timer"] += 1
     conn.recover = conn.snd_nxt
     tcp_retransmit_skb(conn)
     conn.backoff_ns = min(conn.backoff_ns * 2, RTO_MAX_NS)
     conn.rto_due = m.clock.now + conn.backoff_ns
-    m.clock.at(conn.rto_due, tcp_retransmit_timer, conn)
+    _enter_timer(conn)
 
 
 def tcp_retransmit_skb(conn: Connection) -> None:
