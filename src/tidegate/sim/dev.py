@@ -69,7 +69,9 @@ def netif_receive_skb(m: Machine, skb: Skb) -> None:
         m.steps["gate_drop"] += 1
         m.drop(skb, "EARLY_DROP")
         return
-    if design.coin_percent and m.reserve_used() and m.rng.randrange(100) < design.coin_percent:
+    # A coin is the adversary's: in the calm it keeps what comes.
+    tossed = design.coin_percent and not m.calm and m.reserve_used()
+    if tossed and m.rng.randrange(100) < design.coin_percent:
         m.steps["coin"] += 1
         m.drop(skb, "COIN")
         return
