@@ -29,6 +29,7 @@ SHOWN_LENGTH = 60  # of a value that is wrong
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+BufferBytes = Annotated[int, msgspec.Meta(ge=256, le=65536)]
 Ppm = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
@@ -91,15 +92,13 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Machine(_Table, frozen=True):
     """Memory and processor of the client."""
 
-    pages: Positive = 4096
+    pages: Positive = 4096  # managed by the one zone
     programs_pages: Count = 0  # resident from the start, never freed
     min_pages: Count = 0  # 0: what the kernel computes, isqrt(16 * KiB) kB
     reserve_pages: Count = 64  # what the designs with a reserve keep for block IO alone
-    raise_min: bool = (
-        True  # min is raised so that 3/8 of it is the reserve; false: N pages by min_free_kbytes
-    )
+    raise_min: bool = True  # min is 8/3 of the reserve; false: min is the reserve (min_free_kbytes)
     page_per_skb: bool = False  # an skb is one page, as counter models have it; false: slab objects
-    buddy: Buddy = Buddy.COUNT
+    buddy: Buddy = Buddy.COUNT  # free pages as a number or as lists by order
     packet_ns: Positive = 4_000  # CPU time of one packet in softirq
     backlog_packets: Positive = 300  # netdev_max_backlog of 2.6.12
     tcp_mem_pages: Count = 0  # tcp_mem[2]; 0: no bound
@@ -108,26 +107,26 @@ class Machine(_Table, frozen=True):
 class Nic(_Table, frozen=True):
     """The receive side of the NIC."""
 
-    driver: Driver = Driver.EMPTY
-    delivery: Delivery = Delivery.NETIF_RX
-    access: Access = Access.KEY
-    ring: Positive = 64
-    buffer_bytes: Annotated[int, msgspec.Meta(ge=256, le=65536)] = 2048
-    copybreak_bytes: Count = 0
+    driver: Driver = Driver.EMPTY  # what it does when a buffer cannot be had
+    delivery: Delivery = Delivery.NETIF_RX  # by interrupt and softnet, or by poll
+    access: Access = Access.KEY  # whether its allocations may use the reserve
+    ring: Positive = 64  # receive buffers
+    buffer_bytes: BufferBytes = 2048  # of one; more than a page takes a block of pages
+    copybreak_bytes: Count = 0  # frames up to this are copied into a small skb; 0: none
 
 
 class User(_Table, frozen=True):
     """A block user: a swap device or disk that rides on the network."""
 
-    name: str = "swap"
+    name: str = "swap"  # unique in the case
     transport: str = "nbd"  # nbd, iscsi
-    connections: Positive = 1
-    request_pages: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    connections: Positive = 1  # TCP connections, each with a sender of its own
+    request_pages: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1  # of data in a write
     queue_depth: Positive = 128  # nr_requests of 2.6.12
     reads_percent: Percent = 0  # share of the programs' steps that swap in
-    readahead_pages: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
-    sndbuf_bytes: Positive = 131_072
-    rcvbuf_bytes: Positive = 262_144
+    readahead_pages: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8  # of data in a read
+    sndbuf_bytes: Positive = 131_072  # sk_sndbuf of each connection
+    rcvbuf_bytes: Positive = 262_144  # sk_rcvbuf of each connection
     service_us: Positive = 100  # of the server, a request
     latency_us: Positive = 100  # one way
     unasked_per_s: Count = 0  # messages that nobody asked for (NOP-In, AEN, callbacks)
@@ -136,37 +135,37 @@ class User(_Table, frozen=True):
     mirror: Positive = 1  # legs of a mirror above the connection
     encrypts: bool = False  # a copy of the data below the file system
     tickets: Count = 0  # a fixed number of requests at a time in place of the ledger; 0: the ledger
-    connects_ms: Count = 0
+    connects_ms: Count = 0  # when it is loaded
     leaves_ms: Count = 0  # 0: it stays
 
 
 class Traffic(_Table, frozen=True):
     """Packets of others."""
 
-    protocol: Protocol = Protocol.TCP
-    packets_per_s: Positive = 20_000
-    burst: Positive = 1
-    length_bytes: Annotated[int, msgspec.Meta(ge=60, le=9018)] = 1514
-    sockets: Positive = 16
-    rcvbuf_bytes: Positive = 1_048_576
+    protocol: Protocol = Protocol.TCP  # which queue it meets
+    packets_per_s: Positive = 20_000  # on average
+    burst: Positive = 1  # packets at the speed of the wire
+    length_bytes: Annotated[int, msgspec.Meta(ge=60, le=9018)] = 1514  # of a frame
+    sockets: Positive = 16  # it is spread over
+    rcvbuf_bytes: Positive = 1_048_576  # of each socket
     read_ms: Count = 0  # a socket is emptied that often; 0: nobody reads
     sender_reads: bool = False  # the sender respects a full socket
-    from_ms: Count = 0
+    from_ms: Count = 0  # when it begins
     until_ms: Count = 0  # 0: to the end of the storm
 
 
 class Hook(_Table, frozen=True):
     """A tap, a filter or a bridge."""
 
-    kind: HookKind = HookKind.TAP
-    rcvbuf_bytes: Positive = 1_048_576
-    read_ms: Count = 0
+    kind: HookKind = HookKind.TAP  # tap, filter or bridge
+    rcvbuf_bytes: Positive = 1_048_576  # what its queue may hold
+    read_ms: Count = 0  # it is emptied that often; 0: nobody reads
 
 
 class Load(_Table, frozen=True):
     """Programs that dirty memory."""
 
-    programs: Positive = 4
+    programs: Positive = 4  # that dirty pages
     dirty_us: Positive = 50  # one page each
     dirtied_pages: Count = 0  # all of them together stop there; 0: no bound
 
@@ -175,51 +174,51 @@ class Faults(_Table, frozen=True):
     """What goes wrong on the wire, at the server and beside it."""
 
     loss_ppm: Ppm = 0  # of block IO's packets, both ways
-    reorder_ppm: Ppm = 0
-    reorder_us: Count = 400
-    stall_from_ms: Count = 0
-    stall_ms: Count = 0
+    reorder_ppm: Ppm = 0  # of block IO's packets, delayed
+    reorder_us: Count = 400  # by up to so much
+    stall_from_ms: Count = 0  # the server stops serving then
+    stall_ms: Count = 0  # for so long
     reset_ms: Count = 0  # the connection is reset then; 0: never
     eater_pages: Count = 0  # other holders of PF_MEMALLOC take so many
     eater_ms: Count = 0  # for so long each; 0: they never give back
     admin_ms: Count = 0  # the administrator writes min_free_kbytes then
-    admin_min_pages: Count = 0
+    admin_min_pages: Count = 0  # and this is what he writes, as pages of min
 
 
 class Storm(_Table, frozen=True):
     """How long, and how judged."""
 
-    storm_ms: Positive = 2_000
+    storm_ms: Positive = 2_000  # length of the storm
     gap_ms: Positive = 800  # a user without completion for so long, up to the end of the storm, starved
-    seeds: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 20
+    seeds: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 20  # runs of an arm
 
 
 class Arm(_Table, frozen=True):
     """A design on this case, with what is left out or added, and what the judges should say."""
 
-    name: str
-    design: str
-    without: tuple[str, ...] = ()
+    name: str  # unique in the case
+    design: str  # a file of designs/
+    without: tuple[str, ...] = ()  # switches of the design that are off
     set: dict[str, dict[str, Any]] = {}  # tables of the case that differ
-    expect: dict[str, str] = {}
-    why: str = ""
+    expect: dict[str, str] = {}  # judge -> word
+    why: str = ""  # what one sees and what decides it
 
 
 class Case(_Table, frozen=True):
     """The whole file."""
 
-    claim: str
-    source: str
-    finding: str = ""
-    machine: Machine = Machine()
-    nic: Nic = Nic()
-    user: tuple[User, ...] = (User(),)
-    traffic: tuple[Traffic, ...] = ()
-    hook: tuple[Hook, ...] = ()
-    load: Load = Load()
-    faults: Faults = Faults()
-    run: Storm = Storm()
-    arm: tuple[Arm, ...] = ()
+    claim: str  # one sentence
+    source: str  # where it comes from
+    finding: str = ""  # the finding that it belongs to, such as D1
+    machine: Machine = Machine()  # the client
+    nic: Nic = Nic()  # its receive side
+    user: tuple[User, ...] = (User(),)  # its block users
+    traffic: tuple[Traffic, ...] = ()  # packets of others
+    hook: tuple[Hook, ...] = ()  # taps and the like
+    load: Load = Load()  # its programs
+    faults: Faults = Faults()  # what goes wrong
+    run: Storm = Storm()  # how long, how often
+    arm: tuple[Arm, ...] = ()  # what is tried
     name: str = ""  # of the file; not written in it
 
 

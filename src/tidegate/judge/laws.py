@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tidegate.case import Access, Buddy, Case, Driver, HookKind, Protocol
-from tidegate.design import Design, Kernel, Pool
+from tidegate.design import Design, Kernel, Pool, Refill
 
 CAPPED_CONNECTION_PAGES = 12  # 32 KiB of send buffer and the head of one more request, a page a segment
 PAGE_BYTES = 4096
@@ -28,6 +28,8 @@ def _reserve(case: Case, design: Design) -> Iterator[str]:
         yield "reserve: there is none"
     elif nic.access is Access.NEVER and (design.driver_chooses or design.kernel is Kernel.V6_12):
         yield "reserve: this driver's receive buffers never come from it"
+    if design.refill is Refill.EMPTY and nic.driver in {Driver.RECYCLE, Driver.WORKER}:
+        yield "reserve: it is for an empty ring, and this driver drops packets, or turns its poll off, before that"
     if design.pool is Pool.GLOBAL and not size.raise_min:
         yield "reserve: min is raised by the reserve itself, and 3/8 of it are the reserve"
     if not size.page_per_skb and nic.buffer_bytes > PAGE_BYTES and size.buddy is Buddy.LISTS:
