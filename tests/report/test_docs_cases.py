@@ -52,3 +52,9 @@ def test_results_stand_below_the_mark_and_are_replaced(word: str | None, found: 
 def test_a_case_that_is_not_there_is_an_error() -> None:
     with pytest.raises(KeyError):
         with_results("<!-- case: gone -->\n", state(None), {})
+
+
+def test_a_new_mark_before_a_filled_one_keeps_the_text_between_them() -> None:
+    filled = with_results("<!-- case: x -->\n", state("SEEN"), {})
+    both = with_results(f"<!-- case: x -->\nprose\n{filled}", state("SEEN"), {})
+    assert both == f"{filled}prose\n{filled}"
