@@ -47,7 +47,7 @@ def test_what_is_not_written_has_its_default() -> None:
         Driver.EMPTY,
     )
     assert len(case.user) == 1
-    assert case.traffic == case.hook == case.arm == ()
+    assert (*case.traffic, *case.hook, *case.arm) == ()
 
 
 def test_the_parts_are_those_of_a_case() -> None:

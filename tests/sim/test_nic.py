@@ -108,7 +108,7 @@ def test_the_worker_turns_the_poll_off_and_waits_for_memory() -> None:
     m = short("worker")
     arrive(m)
     m.clock.run(m.clock.now + 2 * MS)
-    assert m.nic.off
+    assert (m.nic.off, m.nic.waking) == (True, True)
     assert "poll_off" in m.seen
     delivered = m.foreign["delivered"]
     arrive(m, 3)  # filled by the hardware, and nobody looks
@@ -117,7 +117,7 @@ def test_the_worker_turns_the_poll_off_and_waits_for_memory() -> None:
     leave_free_again(m)
     m.reclaim._wake()
     m.clock.run(m.clock.now + 2 * MS)
-    assert not m.nic.off
+    assert (m.nic.off, m.nic.waking) == (False, False)
     assert (m.foreign["delivered"], len(m.nic.area)) == (delivered + 3, RING)
     assert m.reclaim.kernel_waiters == 0
 

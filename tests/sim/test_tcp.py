@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -46,7 +47,7 @@ class Wire:
         return [ack for _, kind, _, ack in self.sent if kind == "ack"]
 
 
-def connection(name: str = "mail", *, free: int | None = None, **parts: object) -> tuple[Connection, Wire]:
+def connection(name: str = "mail", *, free: int | None = None, **parts: Any) -> tuple[Connection, Wire]:
     m = boot(name, user=[{"connections": 1}], **parts)
     if free is not None:
         leave_free(m, free)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.sim.machines import boot, leave_free
 
 from tidegate.sim.clock import MS, SECOND
@@ -12,7 +14,7 @@ from tidegate.sim.page_alloc import alloc_pages
 from tidegate.sim.vmscan import Program, program_step
 
 
-def dirtied(name: str = "bare", *, pages: int = 700, **parts: object) -> Machine:
+def dirtied(name: str = "bare", *, pages: int = 700, **parts: Any) -> Machine:
     """A machine with so many dirty pages, and memory above low."""
     m = boot(name, **({"user": [{"connections": 1}]} | parts))
     for _ in range(pages):
@@ -21,17 +23,21 @@ def dirtied(name: str = "bare", *, pages: int = 700, **parts: object) -> Machine
     return m
 
 
+def active(m: Machine) -> bool:
+    return m.reclaim.active
+
+
 def test_kswapd_writes_from_low_up_to_high() -> None:
     m = dirtied()
     zone = m.zone
     leave_free(m, zone.wmark_low + 2)
     alloc = [alloc_pages(zone, GFP_KERNEL, 0, pf_memalloc=False)]
-    assert not m.reclaim.active
+    assert not active(m)
     alloc.append(alloc_pages(zone, GFP_KERNEL, 0, pf_memalloc=False))
-    assert m.reclaim.active
+    assert active(m)
     m.programs_pages += 2
     m.clock.run(10 * SECOND)
-    assert not m.reclaim.active
+    assert not active(m)
     assert zone.wmark_high <= zone.free <= zone.wmark_high + 130  # what was in the queue then
     assert m.users[0].completed > 30
     assert zone.kswapd is not None
