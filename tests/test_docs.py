@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tidegate.bundled_cases import case_names
 from tidegate.cli import COMMANDS
 from tidegate.host import archive, netlink_format, tar_stream
 from tidegate.host.record import Status
@@ -161,3 +162,18 @@ def test_the_format_of_a_record_is_described() -> None:
     limits = (archive.MEMBER_BYTES_MAX, archive.TOTAL_BYTES_MAX, archive.MANIFEST_BYTES_MAX)
     assert all(f"{limit // MIB} MiB" in page for limit in limits)
     assert f"{tar_stream.MEMBERS_MAX:,} files" in page
+
+
+def test_the_walk_through_the_mail_has_every_case_and_names_no_other() -> None:
+    page = (TOP / "docs/history.md").read_text()
+    marks = re.findall(r"^<!-- case: ([\w-]+) -->$", page, re.MULTILINE)
+    assert sorted(marks) == case_names()
+    rows = page.split("## The mail, sentence by sentence")[1].split("\n\n")[2]
+    named = {
+        name
+        for row in rows.splitlines()[2:]
+        for name in row.rstrip(" |").rsplit("|", 1)[1].split(",")
+        if name.strip() not in {"all", "(compiled", "below)", "(compiled, below)"}
+    }
+    assert {name.strip() for name in named} <= set(case_names())
+    assert "| not run |" not in page

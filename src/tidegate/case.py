@@ -75,7 +75,7 @@ class HookKind(StrEnum):
 
     TAP = "tap"  # a packet socket on every protocol: skb_clone
     FILTER = "filter"  # a queue to user space (NFQUEUE): skb_copy
-    BRIDGE = "bridge"  # a port to a guest: the clone waits for the guest
+    BRIDGE = "bridge"  # a port to a guest: the copy waits for the guest
 
 
 class Buddy(StrEnum):

@@ -56,6 +56,10 @@ class BadInput(TidegateError):
         where = f"{file}: {place}" if place else file
         super().__init__(f"{where}: found {found}, expected {expected}")
 
+    def __reduce__(self) -> tuple[type[BadInput], tuple[str, str, str, str]]:
+        """So that it comes back whole from a worker process."""
+        return type(self), (self.file, self.place, self.found, self.expected)
+
 
 class Usage(TidegateError):
     """The words of the call do not fit together."""

@@ -61,10 +61,12 @@ def test_a_surprise_is_bad_news_and_says_how_to_repeat_it(capsys: pytest.Capture
     assert main(["swarm", "--design", "bare", "--seeds", "12", "--jobs", "1", "-q"]) == Exit.BAD_NEWS
     text = said(capsys)
     assert "STUCK, and no law is broken" in text
-    lines = [line.strip() for line in text.splitlines() if line.startswith("  tidegate swarm --seed ")]
-    assert lines
-    # The machine of a seed depends on the designs that are drawn from, which the command does not name.
-    assert lines[0].split()[2:6] == ["--seed", lines[0].split()[3], "--seeds", "1"]
+    lines = [line.strip() for line in text.splitlines() if line.startswith("  tidegate swarm ")]
+    words = lines[0].split()
+    # The machine of a seed depends on the designs that are drawn from, so the command names them.
+    assert words[2:5] == ["--design", "bare", "--seed"]
+    assert words[6:8] == ["--seeds", "1"]
+    assert main([*words[1:6], "--seeds", "1", "--jobs", "1", "-q"]) == Exit.BAD_NEWS
 
 
 @pytest.mark.parametrize(

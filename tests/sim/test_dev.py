@@ -129,6 +129,7 @@ def test_a_tap_keeps_clones_of_the_reserve_where_the_clone_loses_its_mark() -> N
         netif_receive_skb(m, skb)
         assert m.drops["PFMEMALLOC"] == 1  # the packet itself is thrown away
         kept[name, left_out] = len(m.hooks[0].sock.queue)
+        assert m.steps["hook"] == (name != "mainline")
         assert m.zone.reserve_out == len(m.hooks[0].sock.queue)
         check_owners(m)
     assert kept == {

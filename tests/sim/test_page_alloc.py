@@ -146,13 +146,15 @@ def test_sleepers_are_woken_above_min_only() -> None:
     tokens = taken_until_none(zone, GFP_KERNEL, pf_memalloc=True)
     woken: list[int] = []
     zone.wake = lambda: woken.append(zone.free)
-    for token in tokens[: MIN + 2]:
+    for token in tokens[: MIN - 2]:
         free_pages(zone, token, 0)
-    assert woken == []  # nobody waits
     zone.waiters.append(lambda: None)
-    for token in tokens[MIN + 2 : MIN + 4]:
+    for token in tokens[MIN - 2 : MIN + 2]:
         free_pages(zone, token, 0)
-    assert woken == [MIN + 3, MIN + 4]
+    assert woken == [MIN + 1, MIN + 2]
+    zone.waiters.clear()
+    free_pages(zone, tokens[MIN + 2], 0)
+    assert len(woken) == 2  # nobody waits
 
 
 @pytest.mark.parametrize(("gfp", "may"), [(GFP_KERNEL, True), (GFP_NOIO, True), (GFP_ATOMIC, False)])
@@ -183,11 +185,15 @@ def test_the_reserve_grows_only_by_pages_that_are_there() -> None:
 def test_pages_that_are_out_of_the_reserve_count_as_there() -> None:
     zone = zone_of(400, wmark_min=0)
     adjust_memalloc_reserve(zone, 30)
-    taken_until_none(zone, GFP_ATOMIC)
+    tokens = taken_until_none(zone, GFP_ATOMIC)
     borrowed = taken_until_none(zone, GFP_ATOMIC | MEMALLOC)
     assert (zone.free, zone.reserve_out) == (0, len(borrowed))
     assert adjust_memalloc_reserve(zone, 0)
     assert not adjust_memalloc_reserve(zone, 1)
+    for token in tokens[:10]:
+        free_pages(zone, token, 0)
+    assert (zone.free, zone.reserve_out) == (10, 30)
+    assert adjust_memalloc_reserve(zone, 10)
 
 
 def test_a_reserve_shrinks_at_once_and_not_below_nothing() -> None:

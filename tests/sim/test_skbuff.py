@@ -109,6 +109,13 @@ def test_a_slab_page_is_counted_once_and_comes_back_with_its_last_object() -> No
     assert m.pages_out == 2
     kfree_skb(m, two)
     assert m.pages_out == 0
+    m = short_of_memory("page_accounting", slabs=True)
+    assert m.heads is not None
+    m.rx_cache.partial = []
+    for number in (2, 3):  # each time a page for the head, and the second buffer in the page of the first
+        m.heads.partial = []
+        reserved(m)
+        assert m.pages_out == number
 
 
 @pytest.mark.parametrize(("name", "cleared"), [("mail", True), ("mainline", False)])

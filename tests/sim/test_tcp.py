@@ -25,6 +25,7 @@ from tidegate.sim.tcp import (
     Connection,
     tcp_prune_ofo_queue,
     tcp_reset,
+    tcp_retransmit_timer,
     tcp_send_ack,
     tcp_transmit,
     tcp_v4_rcv,
@@ -266,9 +267,11 @@ def test_an_acknowledgement_puts_the_timer_off_and_ends_the_doubling() -> None:
     assert len(wire.sent) == sent
     conn.m.clock.run(now + 2 * RTO_MIN_NS)
     assert [(time_ns - now, seq) for time_ns, _, seq, _ in wire.sent[sent:]] == [(RTO_MIN_NS, 3)]
+    conn.m.clock.run(now + 2 * SECOND)  # past the entry that was left behind
+    assert sum(entry[2] is tcp_retransmit_timer for entry in conn.m.clock._heap) == 1
     receive(conn, 0, ack=6, kind="ack")
     sent = len(wire.sent)
-    conn.m.clock.run(10 * SECOND)
+    conn.m.clock.run(20 * SECOND)
     assert len(wire.sent) == sent
     assert not conn.rto_armed
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from tidegate.case import Arm, Case
 from tidegate.design import Design
+from tidegate.errors import Unsupported
 from tidegate.judge.seeds import Gauge, Runner, Task, mechanism, run_task, runner
 from tidegate.judge.tried import Tried, tried_arm, tried_design
 from tidegate.simulation import Run, Simulated, Word
@@ -62,6 +63,11 @@ def simulate_tried(
             runs.append(run)
             tell(len(runs))
     word = worst_word(runs)
+    if word is Word.SEEN and not any(user.completed for run in runs for user in run.users):
+        raise Unsupported(
+            f"{tried.case.name}, design {tried.design.name}: no block user had a request in any run, which shows "
+            "nothing; more programs, a longer storm or less memory would make them write"
+        )
     first = next(at for at, run in enumerate(runs) if run.word is word)
     if sampled and len(tasks) > 1:
         runs[first] = _again(runs[first], tasks[first])

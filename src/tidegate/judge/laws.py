@@ -58,6 +58,11 @@ def _discard(case: Case, design: Design) -> Iterator[str]:
         kept = {one.protocol for one in case.traffic} - {Protocol.TCP, Protocol.ICMP}
         for protocol in sorted(kept):
             yield f"discard: {protocol} has no test"
+    elif design.pfmemalloc and not design.early_drop:  # 6.12 asks at sockets; a drop at ingress comes before
+        for protocol in sorted(
+            {one.protocol for one in case.traffic} & {Protocol.FORWARD, Protocol.FRAGMENT}
+        ):
+            yield f"discard: {protocol} meets no socket, and so no test"
     yield from _copies(case, design)
     if not case.machine.page_per_skb and not design.pfmemalloc:
         yield "discard: other objects lie in slab pages of the reserve"

@@ -16,6 +16,7 @@ import msgspec
 
 from tidegate.case import Case, check_case
 from tidegate.design import Design, Refill
+from tidegate.designs import DESIGNS
 from tidegate.errors import BadInput
 from tidegate.judge.laws import broken_laws
 from tidegate.judge.seeds import Runner, Task
@@ -252,6 +253,8 @@ def swarm(
     counts: dict[str, SwarmRow] = {}
     surprises = []
     events = done = 0
+    # Another choice of designs draws other machines from the same seeds.
+    chosen = "" if designs == tuple(DESIGNS.values()) else "".join(f" --design {one.name}" for one in designs)
     for start in range(first_seed, first_seed + n, BATCH):
         drawn = [draw(seed, designs) for seed in range(start, min(start + BATCH, first_seed + n))]
         tasks = [Task(case=one.case, design=one.design, seed=one.seed) for one in drawn]
@@ -264,7 +267,7 @@ def swarm(
             done += 1
             what = surprise(one, run)
             if what is not None:
-                repeat = f"tidegate swarm --seed {one.seed} --seeds 1 --save surprise.toml"
+                repeat = f"tidegate swarm{chosen} --seed {one.seed} --seeds 1 --save surprise.toml"
                 surprises.append(Surprise(seed=one.seed, design=one.design.name, what=what, repeat=repeat))
             if tell is not None:
                 tell(done)

@@ -28,9 +28,7 @@ LISTS = {"user", "traffic", "hook", "arm"}
 CHOICES = (cases.Driver, cases.Delivery, cases.Access, cases.Protocol, cases.HookKind, cases.Buddy)
 _CHOICE = re.compile(r'^    [A-Z_0-9]+ = "(\w+)"(?:  # (.+))?$', re.MULTILINE)
 # A mark and, where it was filled before, what stands up to its end; never across another mark.
-_MARK = re.compile(
-    r"<!-- case: ([\w-]+) -->\n(?:(?:(?!<!-- case: ).)*?<!-- end of case -->\n)?", re.DOTALL
-)
+_MARK = re.compile(r"<!-- case: ([\w-]+) -->\n(?:(?:(?!<!-- case: ).)*?<!-- end of case -->\n)?", re.DOTALL)
 
 MADE = "<!-- made by `make docs` from the code's own tables; edit those -->\n"
 HEAD = f"""# Cases

@@ -3,7 +3,7 @@
 The storm is what the case describes. Then the adversary stops: what is parked stays parked, nothing new comes,
 nothing is lost, and the system goes on. STUCK: some user still waits, and no completion of it has come within twice
 the largest retransmission timeout. LUCKY: some user starved through the end of the storm, and the calm freed it.
-SEEN: neither. A run in which nothing completed is no evidence and is never SEEN.
+SEEN: neither. Runs in which nobody had a request are no evidence; the judge refuses them (judge/arms.py).
 """
 
 from __future__ import annotations
@@ -138,7 +138,9 @@ def _make_pools(m: Machine) -> None:
         each = 1 << m.rx_cache.order
         m.pools = [ReservePool("reserve", pages)]
         m.receive_pools = m.pools
-        if each > 1:  # an element of a mempool has one size: buffers of several pages have a pool of their own
+        if (
+            each > 1
+        ):  # an element of a mempool has one size: buffers of several pages have a pool of their own
             m.receive_pools = [ReservePool("receive", pages * 3 // 4 // each, each)]
             m.pools = [ReservePool("transmit", pages // 4), *m.receive_pools]
     elif m.design.pool is Pool.SOCKET:

@@ -101,7 +101,12 @@ def tcp_v4_rcv(m: Machine, skb: Skb) -> None:
     sk = frame.sock
     assert sk is not None
     m.steps["tcp_v4_rcv"] += 1
-    if (skb.mark or m.pages_out) and m.design.discard and is_memalloc_skb(m, skb) and not is_memalloc_sock(sk):
+    if (
+        (skb.mark or m.pages_out)
+        and m.design.discard
+        and is_memalloc_skb(m, skb)
+        and not is_memalloc_sock(sk)
+    ):
         m.drop(skb, "PFMEMALLOC")
         return
     conn = frame.conn
