@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import shutil
 import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,7 +21,7 @@ import tidegate
 from tidegate.case import Case, parse_case
 from tidegate.design import Design
 from tidegate.designs import design
-from tidegate.errors import BadInput, Lacking, Usage
+from tidegate.errors import BadInput, Lacking, Unsupported, Usage
 from tidegate.judge import listed, stored
 from tidegate.judge.arms import seeds_of, simulate_arm, simulate_tried, worst_word
 from tidegate.judge.reserves import smallest_reserve, smallest_surviving
@@ -378,3 +380,21 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         stored.store_results(tmp_path, "storm", [])
     with pytest.raises(Lacking, match="cannot be written"):
         stored.check_writable(tmp_path / "results")
+
+
+def test_runs_without_a_request_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def idle(*args: Any, **kw: Any) -> Run:
+        run = made_runs.simulate(*args, **kw)
+        return replace(run, users=tuple(replace(user, completed=0) for user in run.users))
+
+    monkeypatch.setattr("tidegate.judge.arms.mechanism", lambda: idle)
+    monkeypatch.setattr("tidegate.judge.seeds.mechanism", lambda: idle)
+    with pytest.raises(Unsupported, match="no block user had a request"):
+        simulate_arm(case(), named_arm(case(), "mail"))
+    assert simulate_arm(case(), named_arm(case(), "bare")).word is Word.STUCK
+
+
+def test_bad_input_comes_back_from_a_worker_whole() -> None:
+    error = BadInput("a.toml", "machine.pages", "-1", "1 or more")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.place) == (BadInput, str(error), "machine.pages")
