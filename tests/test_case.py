@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.case import (
+    MEANT,
     PARTS,
-    SIZE_MAX_BYTES,
     Case,
     Driver,
     arm_case,
@@ -21,6 +21,7 @@ from tidegate.case import (
 from tidegate.cli import main
 from tidegate.design import SWITCHES
 from tidegate.errors import BadInput, Exit, Lacking
+from tidegate.strict_toml import SIZE_MAX_BYTES, convert
 
 HEAD = 'claim = "a claim"\nsource = "a source"\n'
 ARM = HEAD + '[[arm]]\nname = "one"\ndesign = "mail"\n'
@@ -52,7 +53,7 @@ def test_what_is_not_written_has_its_default() -> None:
 
 def test_the_parts_are_those_of_a_case() -> None:
     fields = {field.name for field in msgspec.structs.fields(Case)}
-    assert fields == {*PARTS, "claim", "source", "finding", "arm", "name"}
+    assert fields == {*PARTS, "claim", "source", "finding", "arm", "trial", "name"}
 
 
 @pytest.mark.parametrize(
@@ -275,12 +276,10 @@ VALUES = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["claim", "source", "x", *PARTS, "arm"]), VALUES, max_size=5))
+@given(st.dictionaries(st.sampled_from(["claim", "source", "x", *PARTS, "arm", "trial"]), VALUES, max_size=5))
 def test_any_table_is_a_case_or_a_line(table: dict[str, object]) -> None:
-    from tidegate.case import _convert
-
     try:
-        _convert(table | {"name": "x"}, "x.toml")
+        convert(table | {"name": "x"}, Case, "x.toml", MEANT)
     except BadInput as caught:
         error = caught
     else:

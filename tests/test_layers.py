@@ -21,8 +21,8 @@ Sources = Mapping[str, str]  # module name -> text, such as "tidegate.host.live"
 # different groups do not import each other.
 LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     ((
-        "__init__", "units", "errors", "trace", "design", "case", "bundled_cases", "result", "simulation",
-        "setting_ids",
+        "__init__", "units", "errors", "strict_toml", "trace", "design", "case", "case_trial", "bundled_cases",
+        "result", "simulation", "trial", "intervals", "setting_ids",
     ),),
     (("reserve", "drivers", "frames", "need", "watermarks", "rules_of_thumb"),),
     (("model",), ("sim",)),

@@ -7,30 +7,25 @@ microseconds, virtual.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from tidegate.case_trial import Trial, check_trial
 from tidegate.design import SWITCHES
-from tidegate.errors import BadInput, Lacking
+from tidegate.errors import BadInput
+from tidegate.strict_toml import Count, Positive, Ppm, Table, convert, parse_toml, read_toml
 
-SIZE_MAX_BYTES = 256 * 1024  # a case is a page of text
+MEANT = "a case in TOML"
 PAGE_BYTES = 4096
 JUDGES = ("simulate", "prove", "trial", "check")
 PARTS = ("machine", "nic", "user", "traffic", "hook", "load", "faults", "run")  # what an arm may set
-MOST = 1 << 32  # no number in a case is larger
-SHOWN_LENGTH = 60  # of a value that is wrong
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
-Positive = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 BufferBytes = Annotated[int, msgspec.Meta(ge=256, le=65536)]
-Ppm = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
 class Driver(StrEnum):
@@ -85,11 +80,7 @@ class Buddy(StrEnum):
     LISTS = "lists"  # buddy lists: an order > 0 needs a block
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Part of a case; an unknown key is refused."""
-
-
-class Machine(_Table, frozen=True):
+class Machine(Table, frozen=True):
     """Memory and processor of the client."""
 
     pages: Positive = 4096  # managed by the one zone
@@ -104,7 +95,7 @@ class Machine(_Table, frozen=True):
     tcp_mem_pages: Count = 0  # tcp_mem[2]; 0: no bound
 
 
-class Nic(_Table, frozen=True):
+class Nic(Table, frozen=True):
     """The receive side of the NIC."""
 
     driver: Driver = Driver.EMPTY  # what it does when a buffer cannot be had
@@ -115,7 +106,7 @@ class Nic(_Table, frozen=True):
     copybreak_bytes: Count = 0  # frames up to this are copied into a small skb; 0: none
 
 
-class User(_Table, frozen=True):
+class User(Table, frozen=True):
     """A block user: a swap device or disk that rides on the network."""
 
     name: str = "swap"  # unique in the case
@@ -139,7 +130,7 @@ class User(_Table, frozen=True):
     leaves_ms: Count = 0  # 0: it stays
 
 
-class Traffic(_Table, frozen=True):
+class Traffic(Table, frozen=True):
     """Packets of others."""
 
     protocol: Protocol = Protocol.TCP  # which queue it meets
@@ -154,7 +145,7 @@ class Traffic(_Table, frozen=True):
     until_ms: Count = 0  # 0: to the end of the storm
 
 
-class Hook(_Table, frozen=True):
+class Hook(Table, frozen=True):
     """A tap, a filter or a bridge."""
 
     kind: HookKind = HookKind.TAP  # tap, filter or bridge
@@ -162,7 +153,7 @@ class Hook(_Table, frozen=True):
     read_ms: Count = 0  # it is emptied that often; 0: nobody reads
 
 
-class Load(_Table, frozen=True):
+class Load(Table, frozen=True):
     """Programs that dirty memory."""
 
     programs: Positive = 4  # that dirty pages
@@ -170,7 +161,7 @@ class Load(_Table, frozen=True):
     dirtied_pages: Count = 0  # all of them together stop there; 0: no bound
 
 
-class Faults(_Table, frozen=True):
+class Faults(Table, frozen=True):
     """What goes wrong on the wire, at the server and beside it."""
 
     loss_ppm: Ppm = 0  # of block IO's packets, both ways
@@ -185,7 +176,7 @@ class Faults(_Table, frozen=True):
     admin_min_pages: Count = 0  # and this is what he writes, as pages of min
 
 
-class Storm(_Table, frozen=True):
+class Storm(Table, frozen=True):
     """How long, and how judged."""
 
     storm_ms: Positive = 2_000  # length of the storm
@@ -193,18 +184,18 @@ class Storm(_Table, frozen=True):
     seeds: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 20  # runs of an arm
 
 
-class Arm(_Table, frozen=True):
+class Arm(Table, frozen=True):
     """A design on this case, with what is left out or added, and what the judges should say."""
 
     name: str  # unique in the case
     design: str  # a file of designs/
     without: tuple[str, ...] = ()  # switches of the design that are off
-    set: dict[str, dict[str, Any]] = {}  # tables of the case that differ
-    expect: dict[str, str] = {}  # judge -> word
+    set: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)  # tables of the case that differ
+    expect: dict[str, str] = msgspec.field(default_factory=dict)  # judge -> word
     why: str = ""  # what one sees and what decides it
 
 
-class Case(_Table, frozen=True):
+class Case(Table, frozen=True):
     """The whole file."""
 
     claim: str  # one sentence
@@ -219,6 +210,7 @@ class Case(_Table, frozen=True):
     faults: Faults = Faults()  # what goes wrong
     run: Storm = Storm()  # how long, how often
     arm: tuple[Arm, ...] = ()  # what is tried
+    trial: Trial | None = None  # how it is tried on real kernels
     name: str = ""  # of the file; not written in it
 
 
@@ -232,109 +224,20 @@ WORDS = {
 
 def read_case(path: Path) -> Case:
     """The case in a file. BadInput names file and key; Lacking where it may not be read."""
-    name = str(path)
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(SIZE_MAX_BYTES + 1)
-    except PermissionError as error:
-        raise Lacking(f"{name}: may not be read ({error.strerror})") from error
-    except OSError as error:
-        raise BadInput(name, "", error.strerror or type(error).__name__, "a case in TOML") from error
-    if len(data) > SIZE_MAX_BYTES:
-        raise BadInput(name, "", f"more than {SIZE_MAX_BYTES} bytes", "a case, which is a page of text")
-    return parse_case(data, name)
+    return _case(read_toml(path, MEANT), str(path))
 
 
 def parse_case(data: bytes, file: str) -> Case:
     """The case in the bytes of a file; its name is the file's, without `.toml`. Raises BadInput."""
-    try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise BadInput(file, f"byte {error.start}", "no UTF-8", "a TOML file in UTF-8") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BadInput(file, "", f"no TOML: {error}", "a case in TOML") from error
+    return _case(parse_toml(data, file, MEANT), file)
+
+
+def _case(table: dict[str, Any], file: str) -> Case:
     if "name" in table:
         raise BadInput(file, "name", "a key `name`", "no such key: a case is called as its file")
-    case = _convert(table | {"name": Path(file).stem}, file)
+    case = convert(table | {"name": Path(file).stem}, Case, file, MEANT)
     check_case(case, file)
     return case
-
-
-def _convert(table: dict[str, Any], file: str, inside: str = "") -> Case:
-    try:
-        return msgspec.convert(table, Case)
-    except msgspec.ValidationError as error:
-        wrong = _wrong(table, msgspec.inspect.type_info(Case), "") or ("", str(error), "a case")
-        raise BadInput(file, inside + wrong[0], wrong[1], wrong[2]) from error
-
-
-def _wrong(value: Any, kind: Any, place: str) -> tuple[str, str, str] | None:
-    """The first place whose value is not of its kind: place, what was found, what was expected.
-
-    msgspec's own message has the place, but not the value, nor in a reader's words what belongs there.
-    """
-    parts: Iterable[tuple[Any, Any, str]]
-    if isinstance(kind, msgspec.inspect.StructType):
-        return _wrong_table(value, kind, place)
-    if isinstance(kind, msgspec.inspect.VarTupleType):
-        if not isinstance(value, (list, tuple)):
-            tables = isinstance(kind.item_type, msgspec.inspect.StructType)
-            return place, _shown(value), f"a list of tables: [[{place}]]" if tables else "a list of texts"
-        parts = ((one, kind.item_type, f"{place}[{at}]") for at, one in enumerate(value))
-    elif isinstance(kind, msgspec.inspect.DictType):
-        if not isinstance(value, dict):
-            return place, _shown(value), "a table"
-        parts = ((one, kind.value_type, f"{place}.{key}") for key, one in value.items())
-    else:
-        return None if _is(value, kind) else (place, _shown(value), _meant(value, kind))
-    return next((wrong for part in parts if (wrong := _wrong(*part)) is not None), None)
-
-
-def _wrong_table(value: Any, kind: msgspec.inspect.StructType, place: str) -> tuple[str, str, str] | None:
-    if not isinstance(value, dict):
-        return place, _shown(value), f"a table: [{place}]"
-    fields = {field.name: field for field in kind.fields}
-    inside = f"{place}." if place else ""
-    for key, one in value.items():
-        if key not in fields:
-            near = get_close_matches(key, fields, n=1)
-            known = ", ".join(name for name in fields if inside or name != "name")
-            return f"{inside}{key}", "a key that nothing reads", near[0] if near else f"one of {known}"
-        wrong = _wrong(one, fields[key].type, f"{inside}{key}")
-        if wrong is not None:
-            return wrong
-    missing = next((field for field in kind.fields if field.required and field.name not in value), None)
-    return None if missing is None else (f"{inside}{missing.name}", "nothing", _meant(None, missing.type))
-
-
-def _is(value: Any, kind: Any) -> bool:
-    if isinstance(kind, msgspec.inspect.IntType):
-        return type(value) is int and (kind.ge or 0) <= value <= (kind.le or value)
-    if isinstance(kind, msgspec.inspect.EnumType):
-        return value in list(kind.cls)
-    if isinstance(kind, msgspec.inspect.BoolType):
-        return isinstance(value, bool)
-    return isinstance(value, str) or not isinstance(kind, msgspec.inspect.StrType)
-
-
-def _meant(value: Any, kind: Any) -> str:
-    if isinstance(kind, msgspec.inspect.IntType):
-        bounded = kind.le is not None and (kind.le < MOST or (type(value) is int and value > kind.le))
-        return f"a whole number from {kind.ge}" + (f" to {kind.le}" if bounded else "")
-    if isinstance(kind, msgspec.inspect.EnumType):
-        return f"one of {', '.join(one.value for one in kind.cls)}"
-    return "true or false" if isinstance(kind, msgspec.inspect.BoolType) else "a text"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = repr(value) if isinstance(value, (str, int, float)) else str(value)
-    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}..."
 
 
 def arm_case(case: Case, arm: Arm, file: str = "") -> Case:
@@ -344,7 +247,7 @@ def arm_case(case: Case, arm: Arm, file: str = "") -> Case:
     table = msgspec.to_builtins(case)
     place = f"{file or case.name}: arm {arm.name!r}"
     for part, changes in arm.set.items():
-        if part == "arm" or not isinstance(table.get(part), (dict, list, tuple)):
+        if part not in PARTS:
             raise BadInput(place, f"set.{part}", f"no part {part!r}", f"a part of a case: {', '.join(PARTS)}")
         if isinstance(table[part], dict):
             table[part] |= changes
@@ -352,7 +255,7 @@ def arm_case(case: Case, arm: Arm, file: str = "") -> Case:
             raise BadInput(place, f"set.{part}", f"no [[{part}]] that could be changed", "at least one")
         else:
             table[part] = [one | changes for one in table[part]]  # every user, every stream, alike
-    changed = _convert(table, place, "set.")
+    changed = convert(table, Case, place, MEANT, "set.")
     _check_machine(changed, place)
     return changed
 
@@ -378,6 +281,8 @@ def check_case(case: Case, file: str) -> None:
                     file, f"{place}.expect.{judge}", repr(word), f"one of {', '.join(WORDS[judge])}"
                 )
         arm_case(case, arm, file)
+    if case.trial is not None:
+        check_trial(case.trial, file)
 
 
 def _check_machine(case: Case, file: str) -> None:

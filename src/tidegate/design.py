@@ -91,7 +91,8 @@ def without(design: Design, *switches: str) -> Design:
     for name in switches:
         _known(name)
         if not getattr(design, name):
-            raise Usage(f"design {design.name} has no {name} to leave out; on are {', '.join(on(design))}")
+            there = f"on are {', '.join(on(design))}" if on(design) else "nothing of it is on"
+            raise Usage(f"design {design.name} has no {name} to leave out; {there}")
     named = f"{design.name} without {', '.join(switches)}" if switches else design.name
     off: dict[str, Any] = dict.fromkeys(switches, False)
     return replace(design, name=named, **off)

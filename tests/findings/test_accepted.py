@@ -11,9 +11,10 @@ from tests.findings import hosts
 
 from tidegate.errors import BadInput, Exit
 from tidegate.findings import judge
-from tidegate.findings.accepted import SIZE_MAX_BYTES, accept, parse_accepted, read_accepted
+from tidegate.findings.accepted import accept, parse_accepted, read_accepted
 from tidegate.findings.verdict import decide
 from tidegate.result import Verdict
+from tidegate.strict_toml import SIZE_MAX_BYTES
 
 GOOD = b"""
 [[accepted]]

@@ -11,21 +11,20 @@ An accepted finding is shown as accepted and still counts; an expired acceptance
 from __future__ import annotations
 
 import datetime as dt
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import msgspec
-
-from tidegate.errors import BadInput, Lacking
+from tidegate.errors import BadInput
 from tidegate.findings import RULES
 from tidegate.result import Accepted, Finding
+from tidegate.strict_toml import Table, convert, parse_toml, read_toml
 
-SIZE_MAX_BYTES = 256 * 1024  # a list of acceptances is small; anything larger is another file
+MEANT = "a TOML file of [[accepted]], each with id and reason (text) and expires (a date)"
 
 
-class Acceptance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Acceptance(Table, frozen=True):
     """One accepted finding: its id, why, and the last day on which that holds."""
 
     id: str
@@ -33,7 +32,7 @@ class Acceptance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     expires: dt.date
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _File(Table, frozen=True):
     accepted: tuple[Acceptance, ...] = ()
 
 
@@ -43,32 +42,16 @@ def read_accepted(path: Path) -> tuple[Acceptance, ...]:
     Raises BadInput: no such file, no TOML, an unknown key or id, an empty reason, a date that is none, an id
     twice. Lacking: it may not be read.
     """
-    name = str(path)
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(SIZE_MAX_BYTES + 1)
-    except PermissionError as error:
-        raise Lacking(f"{name}: may not be read ({error.strerror})") from error
-    except OSError as error:
-        raise BadInput(name, "", error.strerror or type(error).__name__, "a TOML file") from error
-    if len(data) > SIZE_MAX_BYTES:
-        raise BadInput(name, "", f"more than {SIZE_MAX_BYTES} bytes", "a list of accepted findings")
-    return parse_accepted(data, name)
+    return _checked(read_toml(path, MEANT), str(path))
 
 
 def parse_accepted(data: bytes, name: str) -> tuple[Acceptance, ...]:
     """The acceptances in the bytes of a file; `name` is for the error. Raises BadInput."""
-    try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise BadInput(name, f"byte {error.start}", "no UTF-8", "a TOML file in UTF-8") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BadInput(name, "", f"no TOML: {error}", "[[accepted]] with id, reason and expires") from error
-    try:
-        accepted = msgspec.convert(table, _File).accepted
-    except msgspec.ValidationError as error:
-        found, _, place = str(error).partition(" - at `$.")
-        raise BadInput(name, place.rstrip("`"), found, "id and reason (text) and expires (a date)") from error
+    return _checked(parse_toml(data, name, MEANT), name)
+
+
+def _checked(table: dict[str, Any], name: str) -> tuple[Acceptance, ...]:
+    accepted = convert(table, _File, name, MEANT).accepted
     _check(accepted, name)
     return accepted
 

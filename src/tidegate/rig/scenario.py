@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from tidegate.errors import BadInput
 from tidegate.rig.kernels import Debian, Flavour
+from tidegate.strict_toml import Table, parse_toml, read_toml
+
+MEANT = "a scenario in TOML"
 
 # QEMU's NIC models for which Debian's kernels have a driver; the cloud flavour has virtio_net only.
 NICS = ("virtio-net-pci", "e1000", "e1000e", "vmxnet3", "pcnet", "rtl8139", "ne2k_pci", "tulip")
@@ -22,29 +25,28 @@ class ServerKind(StrEnum):
     ISCSI = "iscsi"  # tgt
 
 
-# Structs, not dataclasses: only they refuse a key that they do not know.
-class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Server(Table, frozen=True):
     """One server on this machine's loopback; inside, $SERVER and $NBD_PORT or $ISCSI_PORT reach it."""
 
     kind: ServerKind
     size_mib: int
 
 
-class Disk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Disk(Table, frozen=True):
     """A blank local virtio disk, found inside as /dev/disk/rig/NAME."""
 
     name: str
     size_mib: int
 
 
-class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Peer(Table, frozen=True):
     """A second guest with the same kernel and NIC, on the other end of the wire: $PEER inside the first."""
 
     memory_mib: int
     setup: str
 
 
-class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Scenario(Table, frozen=True):
     """One guest. `setup` is shell, run with -eux before anything is recorded."""
 
     about: str
@@ -65,20 +67,18 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def read(path: Path) -> Scenario:
-    """The scenario in a file; BadInput names the file and the key."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as trouble:
-        raise BadInput(str(path), "", str(trouble), "a scenario in TOML") from trouble
-    return parse(text, str(path))
+    """The scenario in a file; BadInput names the file and the key. Lacking: it may not be read."""
+    return _scenario(read_toml(path, MEANT), str(path))
 
 
 def parse(text: str, file: str) -> Scenario:
     """The scenario in a text; `file` is its name in messages."""
+    return _scenario(parse_toml(text.encode(), file, MEANT), file)
+
+
+def _scenario(table: dict[str, Any], file: str) -> Scenario:
     try:
-        scenario = msgspec.convert(tomllib.loads(text), Scenario)
-    except tomllib.TOMLDecodeError as trouble:
-        raise BadInput(file, "", str(trouble), "TOML") from trouble
+        scenario = msgspec.convert(table, Scenario)
     except msgspec.ValidationError as trouble:
         what, _, place = str(trouble).partition(" - at ")
         raise BadInput(file, place.strip("`"), what, "what a scenario holds (rig/scenario.py)") from trouble

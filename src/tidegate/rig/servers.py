@@ -74,31 +74,45 @@ def served(servers: Sequence[Server], folder: Path) -> Iterator[dict[str, str]]:
             port = free_port(_WELL_KNOWN[server.kind])
             log = folder / f"{server.kind}.log"
             if server.kind is ServerKind.NBD:
-                running.enter_context(_nbd(server, port, log))
+                running.enter_context(nbd_server("127.0.0.1", port, server.size_mib, log))
                 words["NBD_PORT"] = str(port)
             else:
-                running.enter_context(_iscsi(server, port, folder, log))
+                running.enter_context(iscsi_target("127.0.0.1", port, server.size_mib, folder, log))
                 words |= {"ISCSI_PORT": str(port), "ISCSI_TARGET": TARGET}
         yield words
 
 
 @contextmanager
-def _nbd(server: Server, port: int, log: Path) -> Iterator[None]:
-    argv = ["nbdkit", "--foreground", "--exit-with-parent", "--ipaddr", "127.0.0.1", "--port", str(port)]
-    with child([*argv, "memory", f"{server.size_mib}M"], log=log) as process:
-        _await(port, process, log)
-        yield
+def nbd_server(address: str, port: int, size_mib: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """nbdkit with a disk in memory."""
+    argv = ["nbdkit", "--foreground", "--exit-with-parent", "--ipaddr", address, "--port", str(port)]
+    with child([*argv, "memory", f"{size_mib}M"], log=log) as process:
+        _await(address, port, process, log)
+        yield process
 
 
 @contextmanager
-def _iscsi(server: Server, port: int, folder: Path, log: Path) -> Iterator[None]:
+def qemu_nbd_server(
+    address: str, port: int, size_mib: int, folder: Path, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """qemu-nbd with a raw file in `folder`."""
+    store = _blank(folder / "nbd.disk", size_mib)
+    argv = ["qemu-nbd", "--bind", address, "--port", str(port), "--format", "raw", "--shared", "16"]
+    with child([*argv, "--cache", "unsafe", "--persistent", store], log=log) as process:
+        _await(address, port, process, log)
+        yield process
+
+
+@contextmanager
+def iscsi_target(
+    address: str, port: int, size_mib: int, folder: Path, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """tgtd with one target and one unit, TARGET, a raw file in `folder`."""
     env = {"TGT_IPC_SOCKET": str(folder / "tgt")}
-    store = folder / "iscsi.disk"
-    with store.open("wb") as file:
-        file.truncate(server.size_mib * MIB)
-    argv = ["tgtd", "--foreground", "--iscsi", f"portal=127.0.0.1:{port}"]
+    store = _blank(folder / "iscsi.disk", size_mib)
+    argv = ["tgtd", "--foreground", "--iscsi", f"portal={address}:{port}"]
     with child(argv, log=log, env=env) as process:
-        _await(port, process, log)
+        _await(address, port, process, log)
         admin = ["tgtadm", "--lld", "iscsi", "--mode"]
         for words in (
             ["target", "--op", "new", "--tid", "1", "-T", TARGET],
@@ -106,17 +120,23 @@ def _iscsi(server: Server, port: int, folder: Path, log: Path) -> Iterator[None]
             ["target", "--op", "bind", "--tid", "1", "-I", "ALL"],
         ):
             call([*admin, *words], timeout_s=20, env=env)
-        yield
+        yield process
 
 
-def _await(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _blank(path: Path, size_mib: int) -> Path:
+    with path.open("wb") as file:
+        file.truncate(size_mib * MIB)
+    return path
+
+
+def _await(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     """Waits until somebody listens; Lacking with the server's last words when it ends or takes too long."""
     until = time.monotonic() + _START_S
     while time.monotonic() < until and process.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((address, port), timeout=1).close()
         except OSError:
-            time.sleep(0.05)
+            time.sleep(0.02)
         else:
             return
     said = log.read_text(errors="replace").strip().splitlines()[-1:] or ["(nothing)"]

@@ -1,0 +1,107 @@
+"""Starting and ordering a trial's far side (`far_side.py`) in a network namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tidegate.errors import Lacking
+from tidegate.rig.far_side import Far, Order
+from tidegate.rig.servers import end
+from tidegate.rig.tools import program
+
+_ANSWER_S = 30.0
+
+
+class FarSide:
+    """The far side as seen from here. An order is answered by what the relay has counted so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process, self.log = process, log
+        self.held = b""
+        self.said: list[dict[str, Any]] = []  # events that nobody waited for: what the storm's senders say
+        assert process.stdout is not None
+        self.out = process.stdout
+        self.waiting = selectors.DefaultSelector()
+        self.waiting.register(self.out, selectors.EVENT_READ)
+
+    def order(self, do: str, *words: str, path: Path | None = None) -> dict[str, Any]:
+        """Gives an order and waits for its answer: `stats` and the `server`'s process state. Lacking when it is gone."""
+        order = Order(do=do, words=words, path="" if path is None else str(path))
+        self.send(msgspec.json.encode(order))
+        return self.await_event("did")
+
+    def await_event(self, event: str, timeout_s: float = _ANSWER_S) -> dict[str, Any]:
+        """The next event of this kind; others that come before it are kept in `said`."""
+        until = time.monotonic() + timeout_s
+        while True:
+            for at, one in enumerate(self.said):
+                if one["event"] == event:
+                    return self.said.pop(at)
+                if one["event"] == "no":
+                    raise Lacking(str(one["reason"]))
+            if time.monotonic() > until:
+                raise Lacking(f"far side: no {event} within {timeout_s:.0f} s")
+            self.said += self._read(until - time.monotonic())
+
+    def send(self, line: bytes) -> None:
+        """One line of JSON to the far side; Lacking when it is gone."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(line + b"\n")
+            self.process.stdin.flush()
+        except OSError:
+            raise Lacking(f"far side: ended: {_last(self.log)}") from None
+
+    def _read(self, timeout_s: float) -> list[dict[str, Any]]:
+        if not self.waiting.select(max(timeout_s, 0)):
+            return []
+        data = os.read(self.out.fileno(), 65536)
+        if not data:
+            raise Lacking(f"far side: ended: {_last(self.log)}")
+        *lines, self.held = (self.held + data).split(b"\n")
+        return [msgspec.json.decode(line) for line in lines if line]
+
+
+@contextmanager
+def far_side(far: Far) -> Iterator[FarSide]:
+    """Server, relay and storm's sender, from when the server listens to the end of the block."""
+    words = [str(program("unshare")), "-n" if os.geteuid() == 0 else "-rn"]
+    log = Path(far.folder) / "far.log"
+    with log.open("wb") as trouble:
+        process = subprocess.Popen(  # noqa: S603
+            [*words, sys.executable, "-m", "tidegate.rig.far_side"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=trouble,
+            start_new_session=True,
+        )
+    side = FarSide(process, log)
+    try:
+        side.send(msgspec.json.encode(far))
+        side.await_event("ready")
+        yield side
+    finally:
+        if process.stdin is not None:
+            with suppress(OSError):
+                process.stdin.close()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            end(process)
+        side.waiting.close()
+        side.out.close()
+
+
+def _last(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "(it said nothing)"
