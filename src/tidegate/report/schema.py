@@ -24,6 +24,8 @@ TYPES = {
     "cases": "tidegate.simulation:Cases",
     "swarm": "tidegate.simulation:Swarm",
     "trace": "tidegate.trace:Event",
+    "trial": "tidegate.trial:TrialResult",
+    "trials": "tidegate.trial:Trials",
     "explain": "tidegate.report.explain:Explained",
     "record-manifest": "tidegate.host.archive:Manifest",
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import lzma
-import os
 import re
 import stat
 import subprocess
@@ -53,7 +52,7 @@ $b poweroff -f
 class Probe:
     """What the short boot told."""
 
-    banner: str  # /proc/version, without the line's end: what linux_proc_banner makes of the kernel's own banner
+    banner: str  # /proc/version, without the line's end
     btf: bool  # does /sys/kernel/btf/vmlinux exist
     kallsyms: str  # the kernel's own lines of /proc/kallsyms; the modules' are loaded anywhere
 
@@ -66,7 +65,7 @@ def probe(kernel: Kernel) -> Probe:
         if not kept.exists():
             unfinished = folder / "kallsyms.part"
             unfinished.write_bytes(lzma.compress(_boot(kernel, elf).encode(), preset=2))
-            os.replace(unfinished, kept)
+            unfinished.replace(kept)
         return told(lzma.decompress(kept.read_bytes()).decode(), kernel.release)
 
 
@@ -76,7 +75,9 @@ def told(text: str, release: str) -> Probe:
     banner, _, rest = head.partition("\n")
     btf, _, lines = rest.partition("\n")
     if not end or not banner.startswith(f"Linux version {release} "):
-        raise Lacking(f"kernel {release}: found {banner[:60]!r} from its probe boot, expected all of kallsyms")
+        raise Lacking(
+            f"kernel {release}: found {banner[:60]!r} from its probe boot, expected all of kallsyms"
+        )
     kernel_lines = "".join(line for line in lines.splitlines(keepends=True) if "\t[" not in line)
     if re.search(r"^0*[1-9a-f][0-9a-f]* ", kernel_lines, re.MULTILINE) is None:
         raise Lacking(f"kernel {release}: found only zeros in kallsyms, expected addresses")
@@ -96,7 +97,7 @@ def symbols(kernel: Kernel, wanted: Sequence[str]) -> dict[str, int]:
         known |= addresses(probe(kernel).kallsyms, missing)
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as unfinished:
             json.dump(known, unfinished, indent=1)
-        os.replace(unfinished.name, note)
+        Path(unfinished.name).replace(note)
     return {name: known[name] for name in wanted}
 
 
@@ -124,12 +125,13 @@ def _boot(kernel: Kernel, elf: Path) -> str:
                 words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_BOOT_LIMIT_S, check=False
             )
         except subprocess.TimeoutExpired as trouble:
-            raise Lacking(f"kernel {kernel.release}: no end of its probe boot in {_BOOT_LIMIT_S:.0f} s") from trouble
+            raise Lacking(f"kernel {kernel.release}: its probe boot had no end") from trouble
         if done.returncode:
-            raise Lacking(f"qemu-system-x86_64: exit {done.returncode}: {done.stderr.decode('utf-8', 'replace')}")
-        console = (folder / "console").read_text("utf-8", "replace")
-        if CONSOLE_SAYS_LOST in console:
-            raise Lacking(f"kernel {kernel.release}: {console[console.index(CONSOLE_SAYS_LOST):].splitlines()[0]}")
+            said = done.stderr.decode("utf-8", "replace").strip()
+            raise Lacking(f"qemu-system-x86_64: exit {done.returncode}: {said}")
+        for line in (folder / "console").read_text("utf-8", "replace").splitlines():
+            if CONSOLE_SAYS_LOST in line:
+                raise Lacking(f"kernel {kernel.release}: {line}")
         return (folder / "disk").read_bytes().rstrip(b"\0").decode("utf-8", "replace")
 
 

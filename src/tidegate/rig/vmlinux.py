@@ -8,7 +8,6 @@ all that is wanted, which does not pay for a library.
 from __future__ import annotations
 
 import lzma
-import os
 import struct
 import subprocess
 import zlib
@@ -44,7 +43,7 @@ def uncompressed(vmlinuz: Path, into: Path | None = None) -> Path:
         if into is not None or not path.exists():
             unfinished = folder / "vmlinux.part"
             unfinished.write_bytes(unpacked(vmlinuz.read_bytes(), str(vmlinuz)))
-            os.replace(unfinished, path)
+            unfinished.replace(path)
     return path
 
 
@@ -92,7 +91,9 @@ def _decompressed(payload: bytes, name: str) -> bytes:
         return payload
     tool = _PROGRAMS.get(payload[:4])
     if tool is None:
-        raise Unsupported(f"{name}: payload starts with {payload[:4].hex()}, expected xz, zstd, gzip, lz4 or lzma")
+        raise Unsupported(
+            f"{name}: payload starts with {payload[:4].hex()}, expected xz, zstd, gzip, lz4 or lzma"
+        )
     # The build appends the size of the ELF file (size_append in scripts/Makefile.lib): no part of the stream.
     done = subprocess.run(  # noqa: S603 - the words are our own
         [str(program(tool)), "-d", "-c"], input=payload[:-4], capture_output=True, check=False

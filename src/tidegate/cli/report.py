@@ -1,0 +1,141 @@
+"""`tidegate report`: what the trials of one or more campaigns found."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidegate.errors import Exit, Usage
+
+if TYPE_CHECKING:
+    from tidegate.report.trials_words import EvidenceFile
+    from tidegate.trial import TrialResult, Trials
+
+SUMMARY = "what trials found: counts with intervals, evidence, how to repeat"
+DESCRIPTION = """\
+Reads the results of trials and campaigns, DIR/results.jsonl (or such a file itself), and counts them: for each case,
+NIC, transport, kernel and sweep value how many trials of each arm failed, with the interval in which the true share
+lies (Wilson, 95 %), the margin that was left, and whether that is what the case expects. Trials that say nothing
+about the kernel (INCONCLUSIVE, LOST) are shown and not counted.
+
+--html writes one self-contained page with every trial, its plots and its evidence; --junit and --ktap say the same to
+machines that gather test results. All of them are made from the same counts. Several DIRs are counted together, and
+folders of evidence are then named with their DIR. A last line that was cut while it was written is left out.
+"""
+EXAMPLES = (
+    ("what a campaign found", "tidegate report results/"),
+    ("a page to look at", "tidegate report results/ --html trials.html"),
+    ("for a test server", "tidegate report results/ --junit trials.xml"),
+    ("every failure, and how to repeat it", "tidegate report results/ --all"),
+)
+EXIT_STATUS = {
+    0: "every arm does what its case expects",
+    1: "some arm does not",
+    3: "nothing was counted, or nothing of an arm of which something is expected",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's options."""
+    parser.add_argument("dir", nargs="+", metavar="DIR", help="where results.jsonl is, or such a file")
+    parser.add_argument("--html", metavar="FILE", help="write one self-contained page as well")
+    parser.add_argument("--junit", metavar="FILE", help="write JUnit XML as well")
+    parser.add_argument("--ktap", action="store_true", help="print KTAP version 1")
+    parser.add_argument("--json", action="store_true", help="print JSON (tidegate.trials/1)")
+    parser.add_argument("--all", action="store_true", help="every arm and every failure")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reads, counts and prints."""
+    if args.ktap and args.json:
+        raise Usage("report: --ktap and --json exclude each other")
+    from tidegate.rig.tally import tallies
+    from tidegate.trial import Trials
+
+    results, evidence = _read(args)
+    trials = Trials(tallies=tallies(results), results=results)
+    code = _present_code()
+    _write_files(trials, evidence, code, args)
+    _print(trials, code, args)
+    return int(exit_of(trials))
+
+
+def exit_of(trials: Trials) -> Exit:
+    """Whether the arms do what is expected of them; what nobody could tell is no good news."""
+    if any(one.met is False for one in trials.tallies):
+        return Exit.BAD_NEWS
+    open_ = any(one.expected is not None and one.met is None for one in trials.tallies)
+    counted = any(one.n for one in trials.tallies)
+    return Exit.CANNOT_TELL if open_ or not counted else Exit.OK
+
+
+def _read(args: argparse.Namespace) -> tuple[tuple[TrialResult, ...], dict[str, tuple[EvidenceFile, ...]]]:
+    from tidegate.rig.results import read_evidence, read_results, results_path
+    from tidegate.rig.results_file import which
+
+    # Copies of a directory hold the same boots; two machines that tried the same seed do not.
+    results: dict[object, TrialResult] = {}
+    evidence: dict[str, tuple[EvidenceFile, ...]] = {}
+    places = list(dict.fromkeys(args.dir))
+    for typed in places:
+        place = Path(typed)
+        read = read_results(place)
+        files = read_evidence(place, read) if args.html else {}
+        if len(places) > 1:
+            top = results_path(place).parent
+            read = tuple(
+                one if one.evidence is None else replace(one, evidence=str(top / one.evidence))
+                for one in read
+            )
+            files = {str(top / name): found for name, found in files.items()}
+        for one in read:
+            results.setdefault((which(one), one.started, one.kernel_sha256, one.code, one.wall_s), one)
+        evidence |= files
+    return tuple(results.values()), evidence
+
+
+def _present_code() -> str | None:
+    """The hash of the rig as it is now; None where none is computed."""
+    return None
+
+
+def _write_files(
+    trials: Trials,
+    evidence: dict[str, tuple[EvidenceFile, ...]],
+    code: str | None,
+    args: argparse.Namespace,
+) -> None:
+    from tidegate.host.archive import write_atomically
+
+    if args.html:
+        from tidegate.report.trials_html import trials_html
+
+        page = trials_html(trials, evidence, code=code)
+        write_atomically(Path(args.html), page.encode(errors="backslashreplace"))
+    if args.junit:
+        from tidegate.report.junit import junit_xml
+
+        write_atomically(Path(args.junit), junit_xml(trials).encode())
+
+
+def _print(trials: Trials, code: str | None, args: argparse.Namespace) -> None:
+    if args.json:
+        from tidegate.report.json import to_json
+
+        sys.stdout.write(to_json(trials))
+        return
+    if args.ktap:
+        from tidegate.report.ktap import ktap_text
+
+        sys.stdout.write(ktap_text(trials))
+        return
+    from tidegate.cli.terminal import wants_colour
+    from tidegate.report.trials_text import tallies_text
+
+    width = shutil.get_terminal_size((100, 40)).columns
+    colour = wants_colour(sys.stdout)
+    sys.stdout.write(tallies_text(trials, width=width, colour=colour, all=args.all, code=code))

@@ -1,0 +1,160 @@
+"""Trials on a Dask cluster. Each is one task; what comes back is kept by the campaign, which is the only writer.
+
+A worker may be on another machine: the evidence comes back with the result, as an archive, and needs no shared disk.
+The workers need tidegate itself and what a trial needs. One with one thread (`dask worker --nthreads 1`) a core is
+best: Dask knows nothing of a guest's memory.
+"""
+
+from __future__ import annotations
+
+import io
+import queue
+import tarfile
+import tempfile
+import uuid
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tidegate.errors import Lacking, TidegateError
+from tidegate.rig.campaign_file import Planned
+from tidegate.rig.pool import RUNNING, Ended, Runner, answered
+from tidegate.rig.results_file import EVIDENCE
+from tidegate.trial import Job, TrialResult
+
+CONNECT_S = 10.0
+TOPIC = "tidegate-trials"  # of the events that workers send when they begin a trial
+
+Answer = bytes | TidegateError | str  # the result in JSON, or trouble
+
+
+class ClusterPool:
+    """Trials as tasks of a Dask scheduler."""
+
+    def __init__(self, directory: Path, runner: Runner, address: str) -> None:
+        self._evidence = directory / EVIDENCE
+        self._runner = runner
+        self._client = _connected(address)
+        self._tasks: dict[str, tuple[Planned, Any]] = {}  # key -> the future too, which keeps the task wanted
+        self._done: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._begun: Counter[str] = Counter()
+        self._client.subscribe_topic(TOPIC, self._heard)
+
+    def _heard(self, event: tuple[float, str]) -> None:
+        """Where a worker dies, Dask gives its task to another one and does not say so: beginnings are counted."""
+        self._begun[event[1]] += 1
+
+    def room(self, planned: Planned) -> bool:  # noqa: ARG002 - the cluster's memory is its own business
+        """As `pool.Pool` says: a few more than there are threads, so that none waits for us."""
+        threads: int = sum(self._client.nthreads().values())
+        return len(self._tasks) < threads + 2
+
+    def start(self, planned: Planned) -> None:
+        """As `pool.Pool` says."""
+        key = f"trial-{uuid.uuid4().hex}"
+        future = self._client.submit(_task, key, self._runner, planned.job, key=key, pure=False)
+        self._tasks[key] = (planned, future)
+        future.add_done_callback(lambda _: self._done.put(key))
+
+    def wait(self) -> list[Ended]:
+        """As `pool.Pool` says; no longer than half a second. Lacking where the scheduler is gone."""
+        try:
+            keys = [self._done.get(timeout=0.5)]
+        except queue.Empty:
+            if self._client.status != "running":
+                raise Lacking("the scheduler is gone; the same command goes on when it is back") from None
+            return []
+        with suppress(queue.Empty):
+            while True:
+                keys.append(self._done.get_nowait())
+        return [self._ended(key) for key in keys if key in self._tasks]
+
+    def _ended(self, key: str) -> Ended:
+        planned, future = self._tasks.pop(key)
+        tries = max(self._begun.pop(key, 1), 1)
+        if future.status != "finished":
+            # KilledWorker: it took several workers with it. Anything else: the task could not be sent or begun.
+            return Ended(planned=planned, answer=f"the cluster lost it: {_why(future)}", tries=max(tries, 2))
+        answer, archive = future.result()
+        folder = self._evidence / f"{RUNNING}{key}"
+        folder.mkdir()
+        if archive:
+            unpack(archive, folder)
+        got = msgspec.json.decode(answer, type=TrialResult) if isinstance(answer, bytes) else answer
+        return Ended(planned=planned, answer=got, tries=tries, folder=folder)
+
+    def running(self) -> int:
+        """As `pool.Pool` says."""
+        return len(self._tasks)
+
+    def end(self, *, now: bool) -> list[Ended]:
+        """As `pool.Pool` says: what has not begun never does; a trial that has, ends by itself, and is forgotten."""
+        ended = []
+        if not now and self._client.status == "running":
+            with suppress(queue.Empty):
+                while (key := self._done.get_nowait()) in self._tasks:
+                    ended.append(self._ended(key))
+        with suppress(Exception):  # a scheduler that is gone has forgotten them anyway
+            self._client.cancel([future for _, future in self._tasks.values()], force=True)
+        self._tasks.clear()
+        return ended
+
+    def close(self) -> None:
+        """Leaves the cluster; it goes on without us."""
+        with suppress(Exception):
+            self._client.close(timeout=CONNECT_S)
+
+
+def _connected(address: str) -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise Lacking(
+            "--scheduler needs Dask (apt install python3-distributed, or pip install 'tidegate[cluster]')"
+        ) from error
+    try:
+        return distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        said = str(error).partition("\n")[0] or "no answer"
+        raise Lacking(f"--scheduler {address}: no scheduler to be reached ({said})") from error
+
+
+def _why(future: Any) -> str:
+    error = future.exception() if future.status == "error" else None
+    return f"{type(error).__name__}: {error}" if error is not None else future.status
+
+
+def _task(key: str, runner: Runner, job: Job) -> tuple[Answer, bytes]:
+    """On a worker: makes the trial; the answer, and the evidence as an archive."""
+    import distributed
+
+    with suppress(ValueError):  # no worker: called by hand
+        distributed.get_worker().log_event(TOPIC, key)
+    with tempfile.TemporaryDirectory(prefix="tidegate-trial-") as folder:
+        answer = answered(runner, job, Path(folder))
+        archive = pack(Path(folder))
+    return (msgspec.json.encode(answer) if isinstance(answer, TrialResult) else answer), archive
+
+
+def pack(folder: Path) -> bytes:
+    """The folder as a compressed archive; nothing where it is empty."""
+    names = sorted(folder.iterdir())
+    if not names:
+        return b""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+        for name in names:
+            archive.add(name, arcname=name.name)
+    return buffer.getvalue()
+
+
+def unpack(archive: bytes, folder: Path) -> None:
+    """The archive into an empty folder; nothing of it lands outside (PEP 706). Lacking where it cannot be written."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as opened:
+            opened.extractall(folder, filter="data")
+    except (OSError, tarfile.TarError) as error:
+        raise Lacking(f"{folder}: evidence cannot be unpacked ({error})") from error

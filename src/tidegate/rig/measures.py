@@ -1,0 +1,124 @@
+"""What an arm of a trial puts in force in the guest: a plan, caps, advice from the books, single settings.
+
+Each measure has a name that a case can use; `MEASURES` says what each is. A measure is told twice: as settings that
+are written (and stored with the result), and as words for the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tidegate.case_trial import TrialArm
+from tidegate.errors import BadInput, Lacking
+from tidegate.rig.trial_guest import Guest
+from tidegate.rules_of_thumb import ADVICE, Advice, Facts
+
+CAP_BYTES = 131_072  # SO_SNDBUF and SO_RCVBUF as asked for; the kernel doubles them
+RESERVE_BYTES = 524_288  # 2 * SNDBUF + 2 * RCVBUF
+MEASURES: Mapping[str, str] = {
+    "plan": "what tidegate plan says for this guest, by its own script (--as script)",
+    "caps": "SO_SNDBUF and SO_RCVBUF on the block connection before the hand-over",
+    "reserve_mem": "SO_RESERVE_MEM on the block connection, made in a memory cgroup of its own",
+    "tenfold": "ten times the default min_free_kbytes",
+    "node_share": "min_free_kbytes of 0.4 % of memory for each node",
+    "mib512": "min_free_kbytes of 512 MiB, or as much as the kernel takes",
+}
+_RULES = {"tenfold": "ten times", "node_share": "0.4 %", "mib512": "512"}
+ABLATION = "ablate:"
+MIN_FREE = "vm.min_free_kbytes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """What an arm did: the words for the connection, and every value written, for the record."""
+
+    connect: tuple[str, ...] = ()
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+def check_measures(arm: TrialArm, file: str, place: str) -> None:
+    """BadInput for a measure that is none."""
+    for name in arm.measures:
+        if name not in MEASURES and not name.startswith(ABLATION):
+            known = f"one of {', '.join(MEASURES)}, or {ABLATION}NAME"
+            raise BadInput(file, f"{place}.measures", repr(name), known)
+
+
+def ablations(arm: TrialArm) -> tuple[str, ...]:
+    """The names of what is taken out of the kernel's text."""
+    return tuple(name.removeprefix(ABLATION) for name in arm.measures if name.startswith(ABLATION))
+
+
+def before_connecting(guest: Guest, arm: TrialArm, always: Mapping[str, str], plan: Mapping[str, str]) -> InForce:
+    """Writes what must be there before the connection is made: connections keep the buffers they began with.
+
+    `always` is what every arm of the case sets; `plan` what the plan sets by path, of which only the bounds of TCP's
+    buffers are written here.
+    """
+    settings: dict[str, str] = {}
+    for name, value in always.items():
+        _sysctl(guest, name, value)
+        settings[name] = value
+    if "plan" in arm.measures:
+        for path, value in plan.items():
+            if path.endswith(("/tcp_rmem", "/tcp_wmem")):
+                guest.obey(f"write {path} {value}")
+    for name, part in _RULES.items():
+        if name in arm.measures:
+            settings[MIN_FREE] = _rule(guest, part)
+    for name, value in arm.sysctl.items():
+        _sysctl(guest, name, value)
+        settings[name] = value
+    return InForce(connect=_connection(arm), settings=settings | _told(arm))
+
+
+def run_plan(guest: Guest, script: str) -> None:
+    """The plan's own script, run by busybox's shell, as an administrator would. Lacking when it says no."""
+    data = script.encode()
+    guest.obey(f"file /tmp/plan.sh {len(data)}", data=data)
+    guest.obey("run /bin/sh /tmp/plan.sh", timeout_s=120)
+
+
+def _connection(arm: TrialArm) -> tuple[str, ...]:
+    words: list[str] = []
+    if "caps" in arm.measures:
+        words += [f"sndbuf={CAP_BYTES}", f"rcvbuf={CAP_BYTES}"]
+    if "reserve_mem" in arm.measures:
+        words += [f"reserve={RESERVE_BYTES}", "cgroup=1"]
+    return tuple(words)
+
+
+def _told(arm: TrialArm) -> dict[str, str]:
+    told = {}
+    if "caps" in arm.measures:
+        told["caps"] = f"SO_SNDBUF={CAP_BYTES} SO_RCVBUF={CAP_BYTES}"
+    if "reserve_mem" in arm.measures:
+        told["reserve_mem"] = f"SO_RESERVE_MEM={RESERVE_BYTES}"
+    return told
+
+
+def _rule(guest: Guest, part: str) -> str:
+    """Writes min_free_kbytes by a rule of thumb; the value that the kernel then has."""
+    advice = _advice(part)
+    lines = guest.obey("print /proc/meminfo")
+    total = next(int(line.split()[1]) for line in lines if line.startswith("MemTotal:"))
+    default = int(guest.obey("print /proc/sys/vm/min_free_kbytes")[0])
+    nodes = 1
+    value = advice.min_free_kib(Facts(ram_kib=total, default_kib=default, nodes=nodes))
+    try:
+        _sysctl(guest, MIN_FREE, str(value))
+    except Lacking as trouble:
+        raise Lacking(f"{MIN_FREE} = {value}, by {advice.name!r}: the guest refuses ({trouble})") from None
+    return guest.obey("print /proc/sys/vm/min_free_kbytes")[0]
+
+
+def _advice(part: str) -> Advice:
+    found: Sequence[Advice] = [advice for advice in ADVICE if part in advice.name or part in advice.formula]
+    assert found, part
+    return found[0]
+
+
+def _sysctl(guest: Guest, name: str, value: str) -> None:
+    path = name if name.startswith("/") else f"/proc/sys/{name.replace('.', '/')}"
+    guest.obey(f"write {path} {value}")

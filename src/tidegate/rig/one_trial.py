@@ -1,0 +1,451 @@
+"""One trial: from a job to a verdict. Everything of it lives in one folder in memory, and is gone afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tidegate.case import Case
+from tidegate.case_trial import Trial, TrialArm, TrialStorm, TrialTraffic
+from tidegate.errors import Lacking, TidegateError, Unsupported, Usage
+from tidegate.rig import counters, evidence, measures, planned, ram
+from tidegate.rig.agent_program import agent_program
+from tidegate.rig.blocked import same_wait
+from tidegate.rig.code import code_hash
+from tidegate.rig.far_side import GUEST, PORTS, SERVER, SERVER_MAC, Far
+from tidegate.rig.kernels import Kernel, resolve
+from tidegate.rig.margin import Margin
+from tidegate.rig.monitor import Monitor
+from tidegate.rig.nics import check_nic
+from tidegate.rig.relay import Wire
+from tidegate.rig.trial_guest import Gone, Guest, Shape, booted
+from tidegate.rig.verdict import Seen, Step, Watch, step
+from tidegate.rig.vmlinux import uncompressed
+from tidegate.rig.wire import FarSide, far_side
+from tidegate.trial import Job, Second, TrialResult, Verdict
+
+BOOT_S = 180.0  # of wall time: a guest that hangs at boot never hangs the rig
+POLL_S = 0.05
+WALL_LIMIT_S = 1500.0  # nor does one whose clock stands still
+PANIC_WORDS = ("Kernel panic", "System is deadlocked on memory", "Unable to handle kernel", "BUG: unable")
+TMPFS = Path("/dev/shm")  # noqa: S108 - the guest's memory is there; each trial has a folder of its own
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A job with all that its names stand for."""
+
+    job: Job
+    case: Case
+    trial: Trial
+    arm: TrialArm
+    kernel: Kernel
+    shape: Shape
+
+
+@dataclass(slots=True)
+class _Course:
+    """What happened so far in a running trial."""
+
+    watch: Watch = field(default_factory=Watch)
+    seconds: list[Second] = field(default_factory=list)
+    looks: dict[str, str] = field(default_factory=dict)
+    storms: int = 0
+    sent: int = 0
+    stalled_server: float = 0.0  # when the server was stopped
+    peak: dict[str, int] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)  # troubles that have begun
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+def run_job(job: Job, folder: Path, tell: Tell = lambda _: None) -> TrialResult:
+    """Makes the trial; a bundle goes to `folder` when it failed. A lost trial is made once more, and counted.
+
+    Lacking, Unsupported, BadInput and Usage where it cannot be made at all.
+    """
+    tried = tried_job(job)
+    result = _once(tried, folder, tell)
+    if result.verdict is Verdict.LOST:
+        again = _once(tried, folder, tell)
+        result = replace(again, tries=2)
+    return result
+
+
+def tried_job(job: Job) -> Tried:
+    """Looks up case, arm, kernel and NIC; raises where one of them is not to be had."""
+    from tidegate.bundled_cases import case_path
+    from tidegate.case import read_case
+
+    case = read_case(case_path(job.case))
+    trial = trial_of(case, job)
+    arm = next((arm for arm in trial.arm if arm.name == job.arm), None)
+    if arm is None:
+        raise Usage(f"case {case.name}: found no arm {job.arm!r}, expected one of {', '.join(a.name for a in trial.arm)}")
+    measures.check_measures(arm, job.case, f"trial.arm {arm.name!r}")
+    if trial.transport not in PORTS:
+        raise Unsupported(f"transport {trial.transport}: expected one of {', '.join(PORTS)}")
+    kernel = resolve(trial.kernel)
+    nic = check_nic(kernel, trial.nic)
+    shape = Shape(
+        kernel=kernel,
+        image=uncompressed(kernel.vmlinuz),
+        nic=trial.nic,
+        nic_modules=nic.modules,
+        transport=trial.transport,
+        memory_mib=trial.memory_mib,
+        cpus=trial.cpus,
+        nodes=trial.nodes,
+    )
+    return Tried(job=job, case=case, trial=trial, arm=arm, kernel=kernel, shape=shape)
+
+
+def trial_of(case: Case, job: Job) -> Trial:
+    """The case's [trial] part with what the job sets differently. Unsupported where the case has none."""
+    if case.trial is None:
+        raise Unsupported(f"case {case.name}: found no [trial] part, so it is not tried on real kernels")
+    wanted = {"kernel": job.kernel, "nic": job.nic, "transport": job.transport}
+    table = msgspec.to_builtins(case.trial) | {name: value for name, value in wanted.items() if value} | job.sweep
+    return msgspec.convert(table, Trial)
+
+
+def _once(tried: Tried, folder: Path, tell: Tell) -> TrialResult:
+    start = time.monotonic()
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
+    place = TMPFS if TMPFS.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="tidegate-trial.", dir=place) as made:
+        try:
+            result = _in_folder(tried, Path(made), folder, tell)
+        except Gone as trouble:
+            result = _result(tried, _Course(), Verdict.LOST, str(trouble))
+    return replace(result, wall_s=round(time.monotonic() - start, 1), started=begun)
+
+
+def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell) -> TrialResult:
+    trial, job = tried.trial, tried.job
+    far = Far(
+        folder=str(place),
+        transport=trial.transport,
+        size_mib=trial.swap_mib,
+        agent=str(agent_program()),
+        seed=job.seed,
+        wire=Wire(
+            delay_us=trial.delay_us,
+            jitter_us=trial.jitter_us,
+            loss_ppm=trial.loss_ppm,
+            reorder_ppm=trial.reorder_ppm,
+            rate_kbit=trial.rate_kbit,
+        ),
+    )
+    course = _Course()
+    plan = planned.plan_for(tried, tell) if "plan" in tried.arm.measures else None
+    with far_side(far) as side, booted(tried.shape, place) as (guest, command):
+        tell("boots")
+        guest.await_ready(time.monotonic() + BOOT_S)
+        with contextlib.closing(Monitor(guest.qmp_line)) as monitor, _memory(tried, guest) as memory:
+            tell("connects")
+            try:
+                _set_up(tried, guest, side, course, plan)
+            except Lacking as trouble:
+                return _result(tried, course, Verdict.LOST, str(trouble), command=command)
+            margin = Margin(memory)
+            verdict, reason = _pressed(tried, guest, side, monitor, memory, margin, course, tell)
+            facts: dict[str, Any] = {}
+            host_mib = _host_mib(guest, side)
+            if verdict in (Verdict.WEDGED, Verdict.STALLED, Verdict.OOM, Verdict.PANIC):
+                facts = _bundle(guest, side, monitor, memory, course, folder, margin)
+            side.order("calm")
+            course.sent = _sent(side)
+            result = _result(tried, course, verdict, reason, command=command, margin=margin)
+            result = replace(result, host_mib=host_mib)
+            if facts:
+                result = _diagnosed(result, facts, course, folder)
+            return result
+
+
+@contextlib.contextmanager
+def _memory(tried: Tried, guest: Guest) -> Iterator[ram.KernelMemory]:
+    files = [guest.folder / f"ram{node}" for node in range(tried.shape.nodes)]
+    with ram.GuestRam(files) as seen:
+        yield ram.KernelMemory(seen, ram.layout(tried.kernel))
+
+
+def _set_up(tried: Tried, guest: Guest, side: FarSide, course: _Course, plan: planned.Planned | None) -> None:
+    trial, arm = tried.trial, tried.arm
+    guest.obey(f"net address={GUEST} peer={SERVER} mac={SERVER_MAC}")
+    values = plan.values if plan else {}
+    in_force = measures.before_connecting(guest, arm, trial.sysctl, values)
+    course.settings = in_force.settings
+    connect(guest, trial, in_force.connect)
+    if plan:
+        measures.run_plan(guest, plan.script)
+        course.settings |= plan.values
+    if not arm.quiet:
+        for number, traffic in enumerate(trial.traffic):
+            _sink(guest, traffic, number)
+    pages = trial.hog_mib * 256
+    guest.obey(f"hogs number={trial.hogs} pages={pages} passes={trial.passes}")
+    if not arm.quiet:
+        for number, traffic in enumerate(trial.traffic):
+            if not traffic.from_done_pages:
+                _begin(side, traffic, number, course)
+
+
+def connect(guest: Guest, trial: Trial, words: tuple[str, ...]) -> None:
+    """The block user, made and put to use, as swap or as what the transport stands for."""
+    more = " ".join([*words, *([f"memory_max={trial.memcg_mib}", "cgroup=1"] if trial.memcg_mib else [])])
+    port = PORTS[trial.transport]
+    if trial.transport in {"nbd", "qemu-nbd"}:
+        guest.obey(f"nbd address={SERVER} port={port} connections={trial.connections} {more}")
+        device = "/dev/nbd0"
+    else:
+        raise Unsupported(f"transport {trial.transport}: not yet")
+    guest.obey(f"run /bin/mkswap {device}")
+    guest.obey(f"swapon {device}")
+
+
+def _sink(guest: Guest, traffic: TrialTraffic, number: int) -> None:
+    port = 4000 + 100 * number
+    if traffic.kind in (TrialStorm.UDP, TrialStorm.TCP, TrialStorm.TAP):
+        guest.obey(f"sink {traffic.kind} port={port} sockets={traffic.sockets} rcvbuf={min(traffic.rcvbuf_bytes, 1 << 30)}")
+    elif traffic.kind is TrialStorm.READER:
+        guest.obey("second device=/dev/nbd0")
+
+
+def _begin(side: FarSide, traffic: TrialTraffic, number: int, course: _Course) -> None:
+    """One trouble begins; a storm must have its connections, or it would silently not exist."""
+    course.done.add(number)
+    if traffic.kind in (TrialStorm.UDP, TrialStorm.TCP, TrialStorm.FRAGMENT):
+        words = (
+            str(traffic.kind), f"address={GUEST}", f"port={4000 + 100 * number}", f"rate={traffic.packets_per_s}",
+            f"burst={traffic.burst}", f"length={traffic.length_bytes}", f"sockets={traffic.sockets}", "seconds=900",
+        )  # fmt: skip
+        side.order("flood", *words)
+        said = side.await_event("flood")["said"]
+        if said != f"connected {1 if traffic.kind is TrialStorm.FRAGMENT else traffic.sockets}":
+            raise Lacking(f"storm {traffic.kind}: {said}")
+        course.storms += 1
+        course.watch.storming = True
+    elif traffic.kind is TrialStorm.STALL:
+        side.order("stop_server")
+        course.stalled_server = time.monotonic()
+    elif traffic.kind is TrialStorm.RESET:
+        side.order("reset")
+
+
+def _pressed(
+    tried: Tried,
+    guest: Guest,
+    side: FarSide,
+    monitor: Monitor,
+    memory: ram.KernelMemory,
+    margin: Margin,
+    course: _Course,
+    tell: Tell,
+) -> tuple[Verdict, str]:
+    """Lets the load go and watches until the verdict."""
+    watch, trial = course.watch, tried.trial
+    first = _read(memory, guest)
+    guest.obey("go")
+    until = time.monotonic() + WALL_LIMIT_S
+    last_second = -1
+    while time.monotonic() < until:
+        margin.poll_for(POLL_S)
+        guest.drain_console()
+        now = _read(memory, guest)
+        guest_ms = (now.ticks - first.ticks) * counters.TICK_MS
+        panic = _panic(guest)
+        if guest.process.poll() is not None and not panic:
+            raise Gone(f"guest: QEMU ended with status {guest.process.returncode}: {guest.last_words()}")
+        if guest_ms // 1000 != last_second:
+            last_second = guest_ms // 1000
+            course.seconds.append(_second(guest_ms, now, margin))
+            tell(f"{guest_ms // 1000} s, {now.done_pages} pages")
+        for name in ("udp_mem", "tcp_mem", "frag_bytes"):
+            course.peak[name] = max(course.peak.get(name, 0), now.readings[name])
+        _troubles(tried, side, course, now.done_pages)
+        seen = Seen(
+            guest_ms=guest_ms,
+            done_pages=now.done_pages,
+            swapped_pages=now.readings["pswpin"] + now.readings["pswpout"],
+            finished=all(hog.stage is counters.Stage.DONE for hog in now.hogs),
+            wrong_pages=sum(hog.wrong for hog in now.hogs),
+            oom_kills=now.readings["oom_kill"] - first.readings["oom_kill"],
+            panic=panic,
+        )
+        following = step(watch, seen)
+        if following is Step.CALM:
+            tell("stands still: the storm ends")
+            side.order("calm")
+        elif following is Step.LOOK:
+            course.looks |= evidence.look(monitor, guest, watch.looks)
+            if watch.looks == 2:
+                watch.same_wait = same_wait(course.looks["blocked-1.txt"], course.looks["blocked-2.txt"])
+        elif following is Step.END:
+            break
+    else:
+        return Verdict.INCONCLUSIVE, f"cut after {WALL_LIMIT_S:.0f} s of this machine's time"
+    assert watch.verdict is not None
+    return _checked(tried, course, watch.verdict, watch.reason, trial)
+
+
+def _checked(tried: Tried, course: _Course, verdict: Verdict, reason: str, trial: Trial) -> tuple[Verdict, str]:
+    """A storm that never arrived proves nothing about a guest that survived it."""
+    if tried.arm.quiet or verdict is not Verdict.SURVIVED:
+        return verdict, reason
+    kinds = {traffic.kind for traffic in trial.traffic}
+    for kind, name in ((TrialStorm.UDP, "udp_mem"), (TrialStorm.TCP, "tcp_mem"), (TrialStorm.FRAGMENT, "frag_bytes")):
+        if kind in kinds and not course.peak.get(name):
+            return Verdict.INCONCLUSIVE, f"no {kind} packet was ever held in the guest: the storm did not exist"
+    return verdict, reason
+
+
+def _troubles(tried: Tried, side: FarSide, course: _Course, done_pages: int) -> None:
+    if tried.arm.quiet:
+        return
+    for number, traffic in enumerate(tried.trial.traffic):
+        if number not in course.done and done_pages >= traffic.from_done_pages:
+            _begin(side, traffic, number, course)
+        ends = traffic.kind is TrialStorm.STALL and course.stalled_server
+        if ends and time.monotonic() - course.stalled_server > traffic.stall_s:
+            side.order("go_on_server")
+            course.stalled_server = 0.0
+
+
+def _read(memory: ram.KernelMemory, guest: Guest) -> counters.Counters:
+    found = counters.parse(memory.ram.read(guest.counters_at, counters.PAGE_BYTES))
+    if found is None:
+        raise Gone("guest: its page of counters is not where it was")
+    return found
+
+
+def _second(guest_ms: int, now: counters.Counters, margin: Margin) -> Second:
+    free, slack = margin.now()
+    return Second(
+        guest_ms=guest_ms,
+        free_pages=free,
+        slack_pages=slack,
+        done_pages=now.done_pages,
+        swapped_out_pages=now.readings["pswpout"],
+        swapped_in_pages=now.readings["pswpin"],
+        udp_mem_pages=now.readings["udp_mem"],
+        tcp_mem_pages=now.readings["tcp_mem"],
+    )
+
+
+def _panic(guest: Guest) -> str:
+    """The kernel's own words of giving up; also why QEMU ended, since a panic reboots and a reboot ends it."""
+    for line in guest.console[-20_000:].splitlines():
+        if any(word in line for word in PANIC_WORDS):
+            return line.split("] ", 1)[-1].strip()[:200]
+    return ""
+
+
+def _bundle(
+    guest: Guest,
+    side: FarSide,
+    monitor: Monitor,
+    memory: ram.KernelMemory,
+    course: _Course,
+    folder: Path,
+    margin: Margin,
+) -> dict[str, Any]:
+    if guest.process.poll() is None and "blocked-1.txt" not in course.looks:
+        course.looks |= evidence.look(monitor, guest, 1)
+        course.looks |= evidence.look(monitor, guest, 2)
+    return evidence.gather(
+        folder,
+        guest=guest,
+        monitor=monitor,
+        memory=memory,
+        far=side,
+        looks=course.looks,
+        seconds=course.seconds,
+        readings=_read(memory, guest).readings,
+    )
+
+
+def _diagnosed(result: TrialResult, facts: dict[str, Any], course: _Course, folder: Path) -> TrialResult:
+    from tidegate.rig.diagnosis import diagnose
+
+    found = diagnose(result, facts, course.looks)
+    result = replace(result, finding=found.finding, diagnosis=found.text, evidence=folder.name)
+    lines = [found.text, "", *found.lines]
+    (folder / "diagnosis.txt").write_text("\n".join(lines) + "\n")
+    (folder / "trial.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    return result
+
+
+def _sent(side: FarSide) -> int:
+    total = 0
+    for one in side.said:
+        words = str(one.get("said", "")).split()
+        if words[:1] == ["sent"]:
+            total += int(words[1])
+    return total
+
+
+def _host_mib(guest: Guest, side: FarSide) -> int:
+    """Peak memory of QEMU and the far side; the guest's own memory is in it."""
+    total = 0
+    for pid in (guest.process.pid, side.process.pid):
+        with contextlib.suppress(OSError, StopIteration):
+            status = Path(f"/proc/{pid}/status").read_text().splitlines()
+            total += int(next(line for line in status if line.startswith("VmHWM:")).split()[1])
+    return total // 1024
+
+
+def _result(
+    tried: Tried,
+    course: _Course,
+    verdict: Verdict,
+    reason: str,
+    *,
+    command: list[str] | None = None,
+    margin: Margin | None = None,
+) -> TrialResult:
+    trial, job, last = tried.trial, tried.job, course.seconds[-1] if course.seconds else None
+    return TrialResult(
+        case=tried.case.name,
+        arm=job.arm,
+        kernel=tried.kernel.release,
+        kernel_name=trial.kernel,
+        kernel_sha256=tried.kernel.vmlinuz_sha256,
+        nic=trial.nic,
+        transport=trial.transport,
+        seed=job.seed,
+        verdict=verdict,
+        reason=reason,
+        margin_pages=margin.lowest_slack if margin else None,
+        zones=margin.zones() if margin else (),
+        expected=tried.arm.expect or None,
+        sweep=dict(job.sweep),
+        settings=course.settings,
+        guest_ms=last.guest_ms if last else 0,
+        longest_stall_ms=course.watch.longest_stall_ms,
+        done_pages=last.done_pages if last else 0,
+        wanted_pages=trial.hogs * trial.hog_mib * 256 * 2 * trial.passes,
+        storm_packets=course.sent,
+        peak_udp_mem_pages=course.peak.get("udp_mem", 0),
+        peak_tcp_mem_pages=course.peak.get("tcp_mem", 0),
+        seconds=tuple(course.seconds),
+        command=shlex.join(command or []),
+        code=code_hash(),
+    )
+
+
+def check_job(job: Job) -> None:
+    """Raises what run_job would raise before it starts anything."""
+    with contextlib.suppress(TidegateError):
+        agent_program()
+    tried_job(job)
