@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from tests.rig import made_kernels
 
-from tidegate.errors import Lacking
+from tidegate.errors import Lacking, Usage
 from tidegate.rig import kernels
 
 MODULES_DEP = """\
@@ -67,3 +69,89 @@ def test_the_mirror_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernels.debian_mirror() == "file:/srv/debian"
     line = kernels.source_line(kernels.Debian.TRIXIE, "file:/srv/debian", Path("/keys"))
     assert line == "deb [signed-by=/keys] file:/srv/debian trixie main\n"
+
+
+# The cache.
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/tidegate"
+
+
+def made(name: str) -> kernels.Kernel:
+    """A kernel in the cache, as if it had been fetched."""
+    folder = kernels.kernels_directory() / name
+    vmlinuz = made_kernels.lay_out(folder / "root")
+    debian, flavour = kernels.NAMED[name]
+    kernel = kernels.Kernel(
+        name=name,
+        debian=debian,
+        flavour=flavour,
+        release=made_kernels.RELEASE,
+        version="6.1.9-1",
+        package_sha256="ab" * 32,
+        vmlinuz=vmlinuz,
+        vmlinuz_sha256=kernels.sha256(vmlinuz),
+        modules=folder / "root/lib/modules" / made_kernels.RELEASE,
+    )
+    return kernels.keep(folder, kernel)
+
+
+def test_a_name_leads_to_the_cached_kernel(own_cache: Path) -> None:
+    one = made("trixie-cloud")
+    assert kernels.resolve("trixie-cloud") == one
+    assert kernels.fetch(kernels.Debian.TRIXIE, kernels.Flavour.CLOUD) == one
+    assert kernels.folder_of(one) == own_cache / "kernels/trixie-cloud"
+
+
+def test_a_kernel_that_was_noted_without_a_name_has_that_of_its_folder(own_cache: Path) -> None:
+    made("trixie-cloud")
+    note = own_cache / "kernels/trixie-cloud/kernel.json"
+    told = json.loads(note.read_text())
+    del told["name"]
+    note.write_text(json.dumps(told))
+    assert [one.name for one in kernels.cached()] == ["trixie-cloud"]
+
+
+def test_a_kernel_whose_image_changed_is_not_cached(own_cache: Path) -> None:
+    one = made("trixie-cloud")
+    one.vmlinuz.write_bytes(b"other")
+    assert kernels.cached() == ()
+
+
+def test_all_is_removed_but_the_locks(own_cache: Path) -> None:
+    one, _ = made("trixie-cloud"), made("bookworm-cloud")
+    facts = own_cache / "kernel-facts" / one.vmlinuz_sha256
+    facts.mkdir(parents=True)
+    (facts / "vmlinux").write_bytes(bytes(100_000))
+    (own_cache / "agents").mkdir()
+    (own_cache / "agents/agent").write_bytes(b"stays")
+    freed = kernels.clean()
+    assert list(freed) == ["bookworm-cloud", "trixie-cloud"]
+    assert max(freed.values()) > 100_000
+    assert kernels.cached() == ()
+    left = sorted(path.name for path in own_cache.rglob("*") if path.is_file())
+    assert left == [".lock", ".lock", ".lock", "agent"]
+    assert kernels.clean() == {}
+
+
+def test_one_is_removed_by_name(own_cache: Path) -> None:
+    made("trixie-cloud"), made("bookworm-cloud")
+    assert list(kernels.clean(["trixie-cloud"])) == ["trixie-cloud"]
+    assert [one.name for one in kernels.cached()] == ["bookworm-cloud"]
+
+
+def test_what_an_interrupted_fetch_left_is_removed_too(own_cache: Path) -> None:
+    (own_cache / "kernels/trixie-cloud").mkdir(parents=True)
+    (own_cache / "kernels/trixie-cloud/linux-image.deb").write_bytes(bytes(5000))
+    assert kernels.clean() == {"other files": 8192}
+
+
+@pytest.mark.parametrize("names", [["trixie-generic"], ["trixie-cloud", "x"], ["../../x"]])
+def test_a_name_that_is_not_cached_removes_nothing(own_cache: Path, names: list[str]) -> None:
+    made("trixie-cloud")
+    with pytest.raises(Usage, match="no cached kernel '.*'; cached are: trixie-cloud"):
+        kernels.clean(names)
+    assert len(kernels.cached()) == 1

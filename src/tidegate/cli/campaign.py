@@ -103,7 +103,10 @@ def run(args: argparse.Namespace) -> int:
     _say(outcome, directory)
     if outcome.interrupted:
         return int(Exit.INTERRUPTED)
-    return int(worst_exit([exit_of(trials), Exit.UNSUPPORTED if outcome.skipped else Exit.OK]))
+    codes = [Exit.UNSUPPORTED] if outcome.skipped else []
+    if trials.results or not outcome.skipped:
+        codes.append(exit_of(trials))
+    return int(worst_exit(codes))
 
 
 def one_trial() -> Runner:

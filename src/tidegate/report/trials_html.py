@@ -227,7 +227,7 @@ def _sweeps(arms: Sequence[str], rows: Mapping[Place, Mapping[str, Cell]]) -> Na
             tallies = sorted((cell.tally for cell in alike), key=_swept(key))
             svg = sweep_svg(f"sweep-{at}", key, tallies, f"c{arms.index(arm) % COLOURS}")
             head = f"{place_words(rest)}: {key}"
-            drawn.setdefault(head, []).append(tag("figure", svg, tag("figcaption", arm)))
+            drawn.setdefault(head, []).append(tag("figure", tag("figcaption", arm), svg))
     if not drawn:
         return None
     about = "Share of trials that fail, in percent, over the values that were tried; the boxes are the 95 % intervals."

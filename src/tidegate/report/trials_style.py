@@ -14,6 +14,7 @@ pre { font: .82rem/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monos
   overflow-wrap: anywhere; background: var(--page); border: 1px solid var(--line); border-radius: 6px;
   padding: .5rem .7rem; max-height: 26rem; overflow-y: auto }
 details details pre { background: var(--card) }
+details > .gauges { margin: 0 .9rem 1rem }
 figure { margin: 0; max-width: 100% }
 figcaption { color: var(--quiet); font-size: .88rem }
 svg .between { fill: var(--bad); fill-opacity: .45 }

@@ -271,7 +271,7 @@ def _path(points: Sequence[Point]) -> str:
 
 def _numbers(levels: Sequence[tuple[float, str]], y: Scale) -> Iterator[Markup]:
     """Numbers left of the plot, a line apart, and below its upper edge; of one height the first only."""
-    named = {value: word for value, word in reversed(levels)}
+    named = dict(reversed(levels))
     places: list[float] = []
     for value in sorted(named):
         places.append(min(y(value) + 4, places[-1] - _LINE if places else y(value) + 4))

@@ -142,8 +142,8 @@ def counts_words(tally: Tally) -> str:
 
 
 def percent(share: float) -> int:
-    """Whole percent, as fine as some twenty trials allow."""
-    return round(100 * share)
+    """Whole percent, as fine as some twenty trials allow; what is not none or all is never rounded to it."""
+    return round(100 * share) if share in {0.0, 1.0} else min(max(round(100 * share), 1), 99)
 
 
 def interval_words(tally: Tally) -> str:

@@ -102,8 +102,9 @@ def examine() -> Doctor:
     return Doctor(items=items, nbd_trials=can, guests=guests, cores=len(os.sched_getaffinity(0)))
 
 
-def _install(name: str, package: str = "") -> str:
-    return f"install {package or PACKAGES.get(name, name)}"
+def _install(*names: str) -> str:
+    packages = {PACKAGES.get(name, "util-linux" if name == "unshare" else name) for name in names}
+    return f"install {', '.join(sorted(packages))}"
 
 
 def _version(words: list[str]) -> str:
@@ -120,7 +121,7 @@ def _tried(
     absent = missing(uses)
     if absent:
         found = "not here" if absent == [name] else f"no {', '.join(absent)} here"
-        return Item(name=name, state=State.MISSING, found=found, cure=cure, needed=needed)
+        return Item(name=name, state=State.MISSING, found=found, cure=_install(*absent), needed=needed)
     try:
         return Item(name=name, state=State.OK, found=work(), needed=needed)
     except TidegateError as trouble:
@@ -139,7 +140,7 @@ def _qemu() -> Item:
 
 def _models() -> Item:
     name = "NIC models"
-    item = _tried(name, lambda: " ".join(emulated()), "as above", uses=[_QEMU], needed=True)
+    item = _tried(name, lambda: " ".join(emulated()), _install(_QEMU), uses=[_QEMU], needed=True)
     if item.state is State.MISSING:
         return item
     there = item.found.split()
@@ -192,7 +193,7 @@ def _accelerator(kernel: kernels.Kernel) -> Item:
         chosen = accelerator.choose(kernel)
         return f"{chosen.accel}: {chosen.reason}"
 
-    item = _tried("accelerator", work, "as above" if missing(uses) else _BOOTS_NOT, uses=uses, needed=True)
+    item = _tried("accelerator", work, _BOOTS_NOT, uses=uses, needed=True)
     if item.state is State.OK and not item.found.startswith(accelerator.Accel.KVM):
         return replace(
             item, state=State.PARTLY, cure="none: it works, some ten times slower than KVM would be"
@@ -227,19 +228,12 @@ def _server(name: str, use: str, *, also: tuple[str, ...] = (), needed: bool = F
     def work() -> str:
         return f"{_version([name, '--version'])}, serves {use}"
 
-    return _tried(name, work, f"{_install(name)} (serves {use})", uses=[name, *also], needed=needed)
+    return _tried(name, work, _install(name), uses=[name, *also], needed=needed)
 
 
 def _tools() -> Item:
-    absent = missing(["ip", "setpriv", "unshare"])
-    packages = sorted({PACKAGES.get(name, "util-linux") for name in absent})
-    return Item(
-        name="ip, setpriv, unshare",
-        state=State.MISSING if absent else State.OK,
-        found=f"no {', '.join(absent)}" if absent else "there",
-        cure=f"install {' '.join(packages)}" if absent else "",
-        needed=True,
-    )
+    names = ("ip", "setpriv", "unshare")
+    return _tried(", ".join(names), lambda: "there", "", uses=names, needed=True)
 
 
 def _namespace() -> Item:
@@ -250,7 +244,7 @@ def _namespace() -> Item:
         call([*words, sys.executable, "-I", "-S", "-c", _MAKES_TAP], timeout_s=30)
         return f"made with {' '.join(words)}"
 
-    item = _tried("namespace and tap", work, "as above", uses=["unshare"], needed=True)
+    item = _tried("namespace and tap", work, "", uses=["unshare"], needed=True)
     if item.state is State.OK or missing(["unshare"]):
         return item
     return replace(item, cure=_namespace_cure(item.found))

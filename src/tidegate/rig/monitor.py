@@ -58,7 +58,6 @@ def sysrq(monitor: Monitor, guest: Guest, keys: str) -> str:
     if paused:
         monitor.ask("cont")
     path = guest.folder / "console"
-    guest.drain_console()
     start = path.stat().st_size
     for key in "7" + keys:
         monitor.ask("chardev-send-break", id="console")
@@ -76,7 +75,6 @@ def _await_quiet(guest: Guest) -> None:
     path, size, since = guest.folder / "console", -1, time.monotonic()
     until = since + _LONGEST_S
     while time.monotonic() < min(since + _QUIET_S, until):
-        guest.drain_console()
         now = path.stat().st_size
         if now != size:
             size, since = now, time.monotonic()

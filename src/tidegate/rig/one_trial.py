@@ -261,7 +261,6 @@ def _pressed(
     last_second = -1
     while time.monotonic() < until:
         margin.poll_for(POLL_S)
-        guest.drain_console()
         now = _read(memory, guest)
         guest_ms = (now.ticks - first.ticks) * counters.TICK_MS
         panic = _panic(guest)

@@ -12,9 +12,10 @@ import select
 import socket
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def command_line(shape: Shape, image: Path, folder: Path) -> list[str]:
     words += ["-cpu", "qemu64,-cx16,+rdrand" if shape.accelerator == "tcg" else "host", "-smp", smp]
     words += memory_words(shape, folder)
     words += ["-kernel", str(shape.image), "-initrd", str(image), "-append", kernel_words(shape)]
-    words += ["-chardev", f"socket,id=console,path={folder}/console.sock,logfile={folder}/console"]
+    words += ["-chardev", f"socket,id=console,path={folder}/console.sock"]
     words += ["-serial", "chardev:console"]
     words += ["-chardev", f"socket,id=agent,path={folder}/agent.sock", "-serial", "chardev:agent"]
     words += ["-chardev", f"socket,id=qmp,path={folder}/qmp.sock", "-mon", "chardev=qmp,mode=control"]
@@ -171,17 +172,14 @@ class Guest:
         self.agent, self.console_line, self.qmp_line = lines["agent"], lines["console"], lines["qmp"]
         self.held = b""
         self.counters_at = 0  # guest physical address of the counters' page
+        self.pump = threading.Thread(target=_pump, args=(self.console_line, folder / "console"), daemon=True)
+        self.pump.start()
 
     @property
     def console(self) -> str:
         """All that the kernel has said."""
         path = self.folder / "console"
         return path.read_bytes()[-CONSOLE_MOST_BYTES:].decode("utf-8", "replace") if path.exists() else ""
-
-    def drain_console(self) -> None:
-        """The console's socket must be read, or QEMU would wait for us; the text is in the log file as well."""
-        while select.select([self.console_line], [], [], 0)[0] and self.console_line.recv(65536):
-            pass
 
     def await_ready(self, until: float) -> None:
         """Waits for the agent's first words. Gone with the console's last line when they do not come."""
@@ -207,7 +205,6 @@ class Guest:
     def line(self, until: float) -> str:
         """The agent's next line."""
         while b"\n" not in self.held:
-            self.drain_console()
             if self.process.poll() is not None:
                 raise Gone(f"guest: ended with status {self.process.returncode}: {self.last_words()}")
             if time.monotonic() > until:
@@ -230,6 +227,16 @@ class Guest:
         return "(it said nothing)"
 
 
+def _pump(line: socket.socket, path: Path) -> None:
+    """Keeps what the console says, all the time.
+
+    Not by QEMU's own `logfile`: where the reader of a socket is late, QEMU tries a byte again and logs it twice.
+    """
+    with path.open("ab", buffering=0) as file, suppress(OSError):
+        while data := line.recv(65536):
+            file.write(data)
+
+
 @contextmanager
 def booted(shape: Shape, folder: Path) -> Iterator[tuple[Guest, list[str]]]:
     """A guest from power-on to the end of the block, and QEMU's exact line; `folder` is its own and empty."""
@@ -241,7 +248,9 @@ def booted(shape: Shape, folder: Path) -> Iterator[tuple[Guest, list[str]]]:
         with child(["qemu-system-x86_64", *words], log=folder / "qemu.log") as process:
             for name, listener in listeners.items():
                 lines[name] = _accepted(listener, process, folder)
-            yield Guest(process, folder, lines), ["qemu-system-x86_64", *words]
+            guest = Guest(process, folder, lines)
+            yield guest, ["qemu-system-x86_64", *words]
+        guest.pump.join(timeout=5)
     finally:
         for one in (*listeners.values(), *lines.values()):
             one.close()
