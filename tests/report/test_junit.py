@@ -32,7 +32,8 @@ STRUCTURE: dict[str, tuple[set[str], set[str], list[str]]] = {
 
 def check(element: ET.Element) -> None:
     needed, allowed, children = STRUCTURE[element.tag]
-    assert needed <= element.keys() and element.keys() <= needed | allowed, (element.tag, element.keys())  # noqa: PT018
+    keys = set(element.keys())
+    assert needed <= keys <= needed | allowed, (element.tag, keys)
     order = [children.index(child.tag) for child in element]
     assert order == sorted(order), element.tag
     for child in element:

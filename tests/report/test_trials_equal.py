@@ -83,12 +83,12 @@ def from_matrix(trials: Trials) -> dict[Key, tuple[int, int]]:
     """Of the narrow form, where each place has lines of its own."""
     found: dict[Key, tuple[int, int]] = {}
     place = ""
-    for line in "\n\n".join(tallies_text(trials, width=60).split("\n\n")[1:2]).split("\n"):
+    for line in "\n\n".join(tallies_text(trials, width=40).split("\n\n")[1:2]).split("\n"):
         cell = re.fullmatch(r"  (\w+) +(\d+)/(\d+) \[.*\].*", line)
         if cell:
             found[place, cell[1]] = (int(cell[2]), int(cell[3]))
-        else:
-            place = line
+        else:  # the name of a place may take several lines
+            place = f"{place} {line.strip()}" if line.startswith("  ") else line
     return found
 
 

@@ -127,6 +127,15 @@ def another(job: Job, folder: Path) -> TrialResult:
     )
 
 
+def steady(job: Job, folder: Path) -> TrialResult:
+    """Long enough that one can kill the worker it is on; on a cluster the worker itself is noted."""
+    note(job)
+    time.sleep(0.4)
+    (folder / "deep").mkdir()
+    (folder / "deep" / "console.txt").write_text(job.key())
+    return made(job)
+
+
 def main() -> int:
     """`python campaign_runners.py RUNNER ARGUMENTS...`: the command, with that runner in the place of the real one."""
     from tests.rig import campaign_runners  # by its name: so the children find it too

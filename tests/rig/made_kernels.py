@@ -44,7 +44,9 @@ def deb(folder: Path, *, modules: bool = True, boot: bool = True) -> Path:
     if not modules:
         subprocess.run(["rm", "-r", tree / "lib"], check=True)
     (tree / "DEBIAN").mkdir()
-    control = "Package: linux-image-made\nVersion: 6.1.9-1\nArchitecture: amd64\nMaintainer: x <x@example.org>\n"
+    control = (
+        "Package: linux-image-made\nVersion: 6.1.9-1\nArchitecture: amd64\nMaintainer: x <x@example.org>\n"
+    )
     (tree / "DEBIAN/control").write_text(control + "Description: made\n")
     made = folder / "linux-image-made.deb"
     subprocess.run(["dpkg-deb", "--root-owner-group", "-b", tree, made], check=True, capture_output=True)

@@ -15,7 +15,12 @@ from tidegate.rig.accelerator import Accel
 pytestmark = pytest.mark.skipif(bool(tools.missing(["setpriv"])), reason="no setpriv here")
 
 KERNEL = kernels.Kernel(
-    release="6.1", version="6.1", package_sha256="", vmlinuz=Path("/none"), vmlinuz_sha256="ab12", modules=Path("/none")
+    release="6.1",
+    version="6.1",
+    package_sha256="",
+    vmlinuz=Path("/none"),
+    vmlinuz_sha256="ab12",
+    modules=Path("/none"),
 )
 BOOTS = "echo 'tidegate-rig: up'; exit 0\n"
 HANGS = "exec sleep 600\n"
@@ -64,12 +69,24 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Emulator:
         (BOOTS, HANGS, Accel.KVM, "kvm booted the kernel in "),
         (BOOTS, DIES, Accel.KVM, "kvm booted the kernel in "),
         (HANGS, BOOTS, Accel.TCG, "; kvm was not up after "),
-        (DIES, f"sleep 0.2; {BOOTS}", Accel.TCG, "; kvm ended with exit 134 and did not boot; its last words: Assert"),
-        (SILENT, f"sleep 0.2; {BOOTS}", Accel.TCG, "; kvm ended with exit 0 and did not boot; its last words: (noth"),
+        (
+            DIES,
+            f"sleep 0.2; {BOOTS}",
+            Accel.TCG,
+            "; kvm ended with exit 134 and did not boot; its last words: Assert",
+        ),
+        (
+            SILENT,
+            f"sleep 0.2; {BOOTS}",
+            Accel.TCG,
+            "; kvm ended with exit 0 and did not boot; its last words: (noth",
+        ),
         ("kill -ABRT $$", f"sleep 0.2; {BOOTS}", Accel.TCG, "; kvm was ended by signal 6"),
     ],
 )
-def test_who_powers_off_in_order_wins(emulator: Emulator, kvm: str, tcg: str, wins: Accel, reason: str) -> None:
+def test_who_powers_off_in_order_wins(
+    emulator: Emulator, kvm: str, tcg: str, wins: Accel, reason: str
+) -> None:
     emulator.does(kvm=kvm, tcg=tcg)
     chosen = accelerator.choose(KERNEL)
     assert chosen.accel is wins
@@ -145,7 +162,9 @@ def test_the_machine_is_never_microvm(accel: Accel) -> None:
 
 
 @pytest.mark.vm
-@pytest.mark.skipif(bool(tools.missing(["qemu-system-x86_64", "busybox"])), reason="no QEMU or no busybox here")
+@pytest.mark.skipif(
+    bool(tools.missing(["qemu-system-x86_64", "busybox"])), reason="no QEMU or no busybox here"
+)
 def test_the_emulator_boots_a_real_kernel(tmp_path: Path) -> None:
     here = kernels.cached()
     if not here:

@@ -10,7 +10,9 @@ from tests.rig import made_kernels
 from tidegate.errors import BadInput, Lacking, Usage
 from tidegate.rig import kernel_files, kernels, tools
 
-needs_dpkg = pytest.mark.skipif(bool(tools.missing(["dpkg-deb", "depmod"])), reason="no dpkg-deb or depmod here")
+needs_dpkg = pytest.mark.skipif(
+    bool(tools.missing(["dpkg-deb", "depmod"])), reason="no dpkg-deb or depmod here"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +123,9 @@ def test_an_image_finds_its_modules_on_this_machine(tmp_path: Path, monkeypatch:
 
 def test_an_image_without_modules(tmp_path: Path) -> None:
     (tmp_path / "bzImage").write_bytes(made_kernels.image())
-    with pytest.raises(Lacking, match=f"found no modules.dep of {made_kernels.RELEASE} in lib/modules beside it"):
+    with pytest.raises(
+        Lacking, match=f"found no modules.dep of {made_kernels.RELEASE} in lib/modules beside it"
+    ):
         kernels.resolve(str(tmp_path / "bzImage"))
 
 
@@ -144,5 +148,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_none() -> None:
-    with pytest.raises(Usage, match=r"no kernel 'trixie'; there are bookworm-cloud, .*, or the path of a \.deb"):
+    with pytest.raises(
+        Usage, match=r"no kernel 'trixie'; there are bookworm-cloud, .*, or the path of a \.deb"
+    ):
         kernels.resolve("trixie")

@@ -45,13 +45,21 @@ def test_the_emulator_of_this_machine_has_the_usual_ones() -> None:
 def test_what_is_lacking_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "modules.dep").write_text("kernel/e1000.ko.xz:\nkernel/igb.ko.xz: kernel/dca.ko.xz\n")
     kernel = kernels.Kernel(
-        name="k", release="6", version="6", package_sha256="", vmlinuz=tmp_path, vmlinuz_sha256="", modules=tmp_path
+        name="k",
+        release="6",
+        version="6",
+        package_sha256="",
+        vmlinuz=tmp_path,
+        vmlinuz_sha256="",
+        modules=tmp_path,
     )
     monkeypatch.setattr(nics, "emulated", lambda: nics.emulated_in(HELP))
     assert nics.check_nic(kernel, "e1000").driver == "e1000"
     with pytest.raises(Unsupported, match="k: has no vmxnet3, the driver of QEMU's vmxnet3"):
         nics.check_nic(kernel, "vmxnet3")
-    with pytest.raises(Unsupported, match="qemu-system-x86_64: has no igb, expected one of virtio-net-pci, e1000"):
+    with pytest.raises(
+        Unsupported, match="qemu-system-x86_64: has no igb, expected one of virtio-net-pci, e1000"
+    ):
         nics.check_nic(kernel, "igb")
     with pytest.raises(Unsupported, match="no NIC 'mlx5' is known here"):
         nics.check_nic(kernel, "mlx5")

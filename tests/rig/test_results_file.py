@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 from pathlib import Path
@@ -77,7 +76,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     """A bound on the file's size stands in for the disk: the write stops in the middle of the line."""
     with open_store(tmp_path) as store:
         append(store, made(job(1)))
-        size = os.stat(tmp_path / RESULTS).st_size
+        size = (tmp_path / RESULTS).stat().st_size
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, before[1]))
@@ -87,6 +86,6 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
             signal.signal(signal.SIGXFSZ, ignored)
-        assert os.stat(tmp_path / RESULTS).st_size == size
+        assert (tmp_path / RESULTS).stat().st_size == size
         append(store, made(job(3)))
     assert [one.seed for one in kept(tmp_path)] == [1, 3]

@@ -42,7 +42,7 @@ from tidegate.report.words import counted, sentence
 from tidegate.trial import Tally, TrialResult, Trials, Verdict
 from tidegate.units import human_bytes
 
-_NAMES = {"matrix": "Matrix", "sweeps": "Sweeps", "open": "Not as expected", "cells": "Every cell and trial"}
+_NAMES = {"matrix": "Matrix", "sweeps": "Sweeps", "unmet": "Not as expected", "cells": "Every cell and trial"}
 _WHAT = (
     "Each cell says how many trials failed (PANIC, WEDGED, OOM) of those that count, and in brackets the interval in "
     "which the true share lies (Wilson, 95 %). Each trial is a fresh boot of an unmodified kernel. Trials that say "
@@ -210,7 +210,7 @@ def _not_met(rows: Mapping[Place, Mapping[str, Cell]]) -> Named:
         )
         for one in found
     )
-    return _named("open", tag("ul", *lines))
+    return _named("unmet", tag("ul", *lines))
 
 
 def _sweeps(arms: Sequence[str], rows: Mapping[Place, Mapping[str, Cell]]) -> Named:

@@ -80,7 +80,12 @@ def read_campaign(path: Path) -> tuple[Planned, ...]:
     file and key, also where a case is wrong or has no [trial] part.
     """
     file = str(path)
-    campaign = convert(read_toml(path, MEANT), Campaign, file, MEANT)
+    return planned_trials(convert(read_toml(path, MEANT), Campaign, file, MEANT), path)
+
+
+def planned_trials(campaign: Campaign, path: Path = Path("command line")) -> tuple[Planned, ...]:
+    """The same for a campaign that is no file; cases named by path are found beside `path`."""
+    file = str(path)
     matrix = _matrix(campaign, _cases(campaign, path), file)
     _check_used(campaign, matrix, file)
     kept = [(one, _often(campaign, one.job)) for one in matrix if _kept(campaign, one.job)]

@@ -8,12 +8,14 @@ best: Dask knows nothing of a guest's memory.
 from __future__ import annotations
 
 import io
+import logging
 import queue
 import tarfile
 import tempfile
 import uuid
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ class ClusterPool:
         self._done: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._begun: Counter[str] = Counter()
         self._client.subscribe_topic(TOPIC, self._heard)
+        if not self._client.nthreads():
+            logging.getLogger("tidegate").warning("%s has no workers yet; it waits for them", address)
 
     def _heard(self, event: tuple[float, str]) -> None:
         """Where a worker dies, Dask gives its task to another one and does not say so: beginnings are counted."""
@@ -49,13 +53,15 @@ class ClusterPool:
 
     def room(self, planned: Planned) -> bool:  # noqa: ARG002 - the cluster's memory is its own business
         """As `pool.Pool` says: a few more than there are threads, so that none waits for us."""
-        threads: int = sum(self._client.nthreads().values())
+        with _scheduler_there():
+            threads: int = sum(self._client.nthreads().values())
         return len(self._tasks) < threads + 2
 
     def start(self, planned: Planned) -> None:
         """As `pool.Pool` says."""
         key = f"trial-{uuid.uuid4().hex}"
-        future = self._client.submit(_task, key, self._runner, planned.job, key=key, pure=False)
+        with _scheduler_there():
+            future = self._client.submit(_task, key, self._runner, planned.job, key=key, pure=False)
         self._tasks[key] = (planned, future)
         future.add_done_callback(lambda _: self._done.put(key))
 
@@ -65,7 +71,7 @@ class ClusterPool:
             keys = [self._done.get(timeout=0.5)]
         except queue.Empty:
             if self._client.status != "running":
-                raise Lacking("the scheduler is gone; the same command goes on when it is back") from None
+                raise _gone() from None
             return []
         with suppress(queue.Empty):
             while True:
@@ -75,10 +81,15 @@ class ClusterPool:
     def _ended(self, key: str) -> Ended:
         planned, future = self._tasks.pop(key)
         tries = max(self._begun.pop(key, 1), 1)
-        if future.status != "finished":
+        if future.status == "error":
             # KilledWorker: it took several workers with it. Anything else: the task could not be sent or begun.
-            return Ended(planned=planned, answer=f"the cluster lost it: {_why(future)}", tries=max(tries, 2))
-        answer, archive = future.result()
+            error = future.exception()
+            why = f"the cluster lost it: {type(error).__name__}: {error}"
+            return Ended(planned=planned, answer=why, tries=max(tries, 2))
+        if future.status != "finished":  # cancelled, or lost: nobody tried it
+            raise _gone()
+        with _scheduler_there():  # the result may still be with its worker
+            answer, archive = future.result()
         folder = self._evidence / f"{RUNNING}{key}"
         folder.mkdir()
         if archive:
@@ -95,8 +106,10 @@ class ClusterPool:
         ended = []
         if not now and self._client.status == "running":
             with suppress(queue.Empty):
-                while (key := self._done.get_nowait()) in self._tasks:
-                    ended.append(self._ended(key))
+                while True:
+                    key = self._done.get_nowait()
+                    if key in self._tasks and self._tasks[key][1].status == "finished":
+                        ended.append(self._ended(key))
         with suppress(Exception):  # a scheduler that is gone has forgotten them anyway
             self._client.cancel([future for _, future in self._tasks.values()], force=True)
         self._tasks.clear()
@@ -115,6 +128,11 @@ def _connected(address: str) -> Any:
         raise Lacking(
             "--scheduler needs Dask (apt install python3-distributed, or pip install 'tidegate[cluster]')"
         ) from error
+    for name in (
+        "distributed",
+        "distributed.client",
+    ):  # what it prints of a lost connection, we say in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
@@ -122,9 +140,20 @@ def _connected(address: str) -> Any:
         raise Lacking(f"--scheduler {address}: no scheduler to be reached ({said})") from error
 
 
-def _why(future: Any) -> str:
-    error = future.exception() if future.status == "error" else None
-    return f"{type(error).__name__}: {error}" if error is not None else future.status
+@contextmanager
+def _scheduler_there() -> Iterator[None]:
+    import asyncio
+
+    try:
+        yield
+    except (OSError, asyncio.CancelledError) as error:  # CommClosedError, TimeoutError, FutureCancelledError
+        raise _gone() from error
+
+
+def _gone() -> Lacking:
+    return Lacking(
+        "the Dask scheduler is gone; what ended is kept, and the same command goes on when it is back"
+    )
 
 
 def _task(key: str, runner: Runner, job: Job) -> tuple[Answer, bytes]:

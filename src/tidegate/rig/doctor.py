@@ -21,6 +21,7 @@ from tidegate.units import MIB
 
 DOCTOR_SCHEMA = "tidegate.rig-doctor/1"
 SHM = Path("/dev/shm")  # noqa: S108 - the guest's memory lies there, in a folder of the trial's own
+SYSCTLS = Path("/proc/sys")
 _QEMU = "qemu-system-x86_64"
 _LEAST_QEMU = (7, 2)  # -netdev dgram over unix sockets, the trial's wire
 _FIRST_CHOICE = "trixie-cloud"
@@ -255,21 +256,24 @@ def _namespace_cure(said: str) -> str:
     if "/dev/net/tun" in said or "No such device" in said:
         return "modprobe tun"
     for file, bad, cure in _USER_NAMESPACES:
-        path = Path("/proc/sys") / file
+        path = SYSCTLS / file
         if path.exists() and path.read_text().strip() == bad:
             return cure
     return "allow user namespaces here (a container: its seccomp profile), or run as root"
 
 
+def _free_mib(folder: Path) -> int:
+    return shutil.disk_usage(folder).free // MIB
+
+
 def _shm() -> Item:
     guest = Trial().memory_mib
-    try:
-        free = shutil.disk_usage(SHM).free // MIB
-    except OSError as trouble:
-        found = f"{SHM}: {trouble.strerror}"
+    if not SHM.is_dir():
+        found = "not here; the guests' memory lies there"
         return Item(
             name=str(SHM), state=State.MISSING, found=found, cure=f"mount -t tmpfs shm {SHM}", needed=True
         )
+    free = _free_mib(SHM)
     state = State.OK if free >= 4 * guest else State.PARTLY if free >= guest else State.MISSING
     cure = "" if state is State.OK else f"mount -o remount,size=50% {SHM} (a container: --shm-size)"
     found = f"{free} MiB free; a guest's memory lies there, {guest} MiB each"
@@ -283,7 +287,7 @@ def _memory() -> tuple[int, Item]:
     free, guest = available_mib(), Trial().memory_mib
     guests = max(free - SPARE_MIB, 0) // (guest + BESIDE_MIB)
     if SHM.is_dir():
-        guests = min(guests, shutil.disk_usage(SHM).free // MIB // guest)
+        guests = min(guests, _free_mib(SHM) // guest)
     found = f"{free} MiB available: {guests} guests of {guest} MiB at a time"
     cure = "" if guests else "end other programs"
     state = State.OK if guests else State.MISSING
@@ -302,14 +306,10 @@ def _zstd() -> Item:
 def _module(name: str) -> Item:
     """A Python package, by its module."""
     from importlib.metadata import PackageNotFoundError, version
-    from importlib.util import find_spec
 
     extra, use = _MODULES[name]
     needed = name == "qemu.qmp"
-    try:
-        there = find_spec(name) is not None
-    except ModuleNotFoundError:  # of the package above it
-        there = False
+    there = find_module(name)
     if not there:
         cure = f"pip install 'tidegate[{extra}]'"
         return Item(name=name, state=State.MISSING, found=f"not installed: {use}", cure=cure, needed=needed)
@@ -318,3 +318,13 @@ def _module(name: str) -> Item:
     except PackageNotFoundError:
         number = "there"
     return Item(name=name, state=State.OK, found=number, needed=needed)
+
+
+def find_module(name: str) -> bool:
+    """Whether there is such a module to import, though it is not imported."""
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # the package above it
+        return False

@@ -71,6 +71,7 @@ def gather(
     _json(folder / "wire.json", wire)
     seen = zones(memory)
     kernel_zone = memory.layout.kernel_zone
+    _json(folder / "readings.json", dict(readings))
     _json(folder / "zones.json", [asdict(one) | {"floor": floor(one, kernel_zone)} for one in seen])
     emulator = _emulator(monitor)
     _json(folder / "emulator.json", emulator)

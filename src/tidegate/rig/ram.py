@@ -28,14 +28,15 @@ from tidegate.watermarks import Zone, atomic_share, lowmem_reserve, serves_kerne
 _LOW_RAM_AT_MOST, _LOW_RAM_OF_LARGE = 0xE0000000, 0xC0000000
 # Documentation/arch/x86/x86_64/mm.rst: the kernel's image, moved by phys_base, which is 0 without KASLR.
 _IMAGE_START, _IMAGE_END = 0xFFFFFFFF80000000, 0xFFFFFFFFC0000000
-_DIRECT_MAP_BYTES = 64 << 40
+_DIRECT_MAP, _DIRECT_MAP_BYTES = 0xFFFF888000000000, 64 << 40
 _FIVE_LEVELS = 0xFF11000000000000
 _ADDRESS_BITS = 0x000FFFFFFFFFF000  # of a page table entry
 _PRESENT, _LARGE = 1, 1 << 7
 _MOST_NODES = 64
+_LONGEST_RUN_MS = 10 * 365 * 86_400_000
 
 SYMBOLS = (
-    "linux_banner", "page_offset_base", "init_top_pgt", "node_data", "jiffies_64", "nr_cpu_ids",
+    "linux_banner", "system_state", "page_offset_base", "init_top_pgt", "node_data", "jiffies_64", "nr_cpu_ids",
     "__per_cpu_offset", "vm_event_states", "tcp_memory_allocated", "udp_memory_allocated",
 )  # fmt: skip
 _WANTED = {
@@ -48,7 +49,7 @@ _WANTED = {
     "per_cpu_pages": ("count",),
     "vm_event_state": ("event",),
 }  # fmt: skip
-_ENUMS = ("zone_type", "zone_stat_item", "zone_watermarks", "vm_event_item")
+_ENUMS = ("system_states", "zone_type", "zone_stat_item", "zone_watermarks", "vm_event_item")
 _ZONE_NAMES = {"ZONE_NORMAL": "Normal", "ZONE_MOVABLE": "Movable", "ZONE_DEVICE": "Device"}
 
 
@@ -146,7 +147,7 @@ class GuestRam:
     def read(self, physical: int, length: int) -> bytes:
         """Bytes at a physical address; they must not cross the hole below 4 GiB or a node's end."""
         offset, mapped, _ = self._find(physical)
-        if offset + length > len(mapped):
+        if offset + length > len(mapped) or physical < self._low < physical + length:
             raise Unsupported(f"guest RAM: {length} bytes at {physical:#x} do not lie in one piece of RAM")
         return mapped[offset : offset + length]
 
@@ -168,11 +169,20 @@ class KernelMemory:
         self.ram, self.layout = ram, where
 
     def booted(self) -> bool:
-        """Has this kernel come so far that its zones can be read? False early in the boot and for another kernel."""
-        banner = f"Linux version {self.layout.release} ".encode()
-        if self.ram.read(self.physical(self.layout.symbols["linux_banner"]), len(banner)) != banner:
+        """Has this kernel come to its first program? False earlier in the boot, and for another kernel.
+
+        Before that nothing else here may be asked: what the boot has not yet cleared holds anything.
+        """
+        banner, symbols = f"Linux version {self.layout.release} ".encode(), self.layout.symbols
+        if self.read(symbols["linux_banner"], len(banner)) != banner:
             return False
-        return bool(self.u64(self.layout.symbols["node_data"])) and any(z.managed for z in zones(self))
+        # A bzImage moves its parts into place one after the other, and the banner comes before the data.
+        if self.u64(symbols["page_offset_base"]) not in (_DIRECT_MAP, _FIVE_LEVELS):
+            return False
+        states = self.layout.enums["system_states"]
+        state = int.from_bytes(self.read(symbols["system_state"], 4), "little")
+        running = states["SYSTEM_RUNNING"] <= state <= max(states.values())
+        return running and 0 < guest_ms(self) < _LONGEST_RUN_MS
 
     def physical(self, address: int) -> int:
         """The physical address behind a kernel address: its image, the direct map, or what its page tables say."""
@@ -183,9 +193,10 @@ class KernelMemory:
             raise Unsupported("guest RAM: found five levels of page tables, expected a CPU without la57")
         if direct <= address < direct + _DIRECT_MAP_BYTES:
             return address - direct
-        return self._walked(address)
+        return self.walked(address)
 
-    def _walked(self, address: int) -> int:
+    def walked(self, address: int) -> int:
+        """What the kernel's own page tables say of an address, such as one of vmalloc() or of a module."""
         table = self.physical(self.layout.symbols["init_top_pgt"])
         for shift in (39, 30, 21, 12):
             entry = struct.unpack("<Q", self.ram.read(table + (address >> shift & 511) * 8, 8))[0]

@@ -97,7 +97,7 @@ def _folder(top: Path, name: str) -> Path | None:
     for place in (top / name, top / EVIDENCE / name):
         try:
             resolved = place.resolve()
-            if resolved.is_dir() and resolved.is_relative_to(inside) and resolved != inside:
+            if resolved.is_dir() and inside in resolved.parents and resolved != inside / EVIDENCE:
                 return resolved
         except (OSError, ValueError):  # too long for a name, or with a NUL in it
             continue
