@@ -316,7 +316,7 @@ def test_the_code_key_sees_every_source_that_decides(name: str, tmp_path: Path) 
 
 def test_no_source_that_decides_is_forgotten() -> None:
     """What they import of ours is among them, or holds no rule of a run."""
-    no_rules = {"errors", "simulation", "trace"}
+    no_rules = {"case_trial", "errors", "simulation", "trace"}
     sources = stored.deciding_sources(PACKAGE)
     keyed = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in sources}
     imported = {

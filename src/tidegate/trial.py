@@ -102,6 +102,7 @@ class TrialResult:
     oom_kills: int = 0
     finding: str | None = None  # D1, D2, ...: which way to deadlock it was
     diagnosis: str | None = None  # one paragraph: which wait, which pool
+    fingerprint: str | None = None  # the decisive waits joined: equal ones are the same failure
     evidence: str | None = None  # the folder of the bundle, relative to where the result is kept
     seconds: tuple[Second, ...] = ()
     tries: int = 1  # 2: the first one was lost

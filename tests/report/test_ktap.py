@@ -9,7 +9,7 @@ from tests.report import trials_made
 from tests.report.ktap_parser import Test, parse
 
 from tidegate.report.ktap import ktap_text
-from tidegate.report.trials_words import trial_command
+from tidegate.report.trials_words import cells, place_words, trial_command
 from tidegate.trial import Trials, Verdict
 
 
@@ -95,3 +95,11 @@ def test_a_failure_says_how_to_repeat_it() -> None:
     one = trials_made.result(Verdict.WEDGED, 7)
     for text in (one.reason, one.diagnosis or "", one.command, one.kernel_sha256, trial_command(one.job)):
         assert text in said
+
+
+def test_a_name_does_not_end_at_the_sign_that_ends_a_description() -> None:
+    (place,) = parse(ktap_text(trials_made.hostile()))
+    (row,) = {cell.place for cell in cells(trials_made.hostile())}
+    assert place.description == place_words(row).replace("#", "_").strip()
+    assert [arm.description.split(" ")[0] for arm in place.subtests] == ["stock", "plan"]
+    assert place.subtests[0].subtests[0].description.endswith("seed 1 WEDGED")

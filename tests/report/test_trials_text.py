@@ -77,7 +77,7 @@ def test_the_command_is_one_that_a_shell_takes_apart_again() -> None:
     )  # fmt: skip
     assert shlex.split(trial_command(job)) == [
         "tidegate", "trial", "a b/my case.toml", "--arm", "no $HOME", "--kernel", "trixie-cloud", "--nic", "e1000",
-        "--transport", "nbd", "--set", "delay_us=5", "--set", "loss_ppm=10", "--seed", "3", "-n", "1",
+        "--transport", "nbd", "--set", "delay_us=5", "--set", "loss_ppm=10", "--seed", "3", "-n", "1", "--dir", "again",
     ]  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def test_a_machine_where_nothing_boots_is_lacking_and_not_remembered(
     emulator: Emulator, tmp_path: Path, both: str
 ) -> None:
     emulator.does(kvm=both, tcg=both)
-    with pytest.raises(Lacking, match="no guest boots here: tcg .*; kvm ") as caught:
+    with pytest.raises(Lacking, match=r"no guest boots here: tcg .*; kvm ") as caught:
         accelerator.choose(KERNEL, deadline_s=0.3 if both == HANGS else 60.0)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "cache/tidegate/accelerator.json").exists()

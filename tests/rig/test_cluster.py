@@ -121,16 +121,17 @@ def test_trouble_comes_back_as_what_it_is(tmp_path: Path, runs: Path, cluster: A
 def test_a_scheduler_that_dies_ends_it_with_nothing_lost(tmp_path: Path, runs: Path) -> None:
     """Scheduler and worker are programs of their own; the first is killed while the second is at work."""
     words = [sys.executable, "-m"]
+    environment = os.environ | {"PYTHONPATH": str(TREE)}
     told = tmp_path / "scheduler.json"
     scheduler = subprocess.Popen(
         [*words, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
          "--scheduler-file", str(told)],
-        stderr=subprocess.DEVNULL, cwd=tmp_path,
+        stderr=subprocess.DEVNULL, cwd=tmp_path, env=environment,
     )  # fmt: skip
     worker = subprocess.Popen(
         [*words, "distributed.cli.dask_worker", "--scheduler-file", str(told), "--nthreads", "1", "--no-dashboard",
          "--no-nanny", "--local-directory", str(tmp_path)],
-        stderr=subprocess.DEVNULL, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(TREE)},
+        stderr=subprocess.DEVNULL, cwd=tmp_path, env=environment,
     )  # fmt: skip
     try:
         until(lambda: told.exists() and told.read_text().endswith("}"), "no scheduler")
@@ -147,7 +148,26 @@ def test_a_scheduler_that_dies_ends_it_with_nothing_lost(tmp_path: Path, runs: P
             process.wait()
     results = kept(tmp_path / "out")
     assert 1 <= len(results) < 9
-    assert {one.verdict for one in results} == {"SURVIVED"}
+    assert [one.reason for one in results if one.verdict != "SURVIVED"] == []
+
+
+@pytest.mark.parametrize(
+    ("probe", "found"), [("only_here:version", "none"), ("tidegate:no_such_name", "none"), ("os:sep", "/")]
+)
+def test_a_cluster_with_other_software_is_told_and_nothing_is_made(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, probe: str, found: str
+) -> None:
+    monkeypatch.setattr(module, "PROBE", probe)
+    with pytest.raises(Lacking, match=f"of the Dask cluster: found tidegate {found}, expected 0"):
+        ClusterPool(tmp_path, runners.bare, cluster.scheduler_address)
+
+
+def test_what_dask_gives_up_is_lost_only_if_workers_died_of_it() -> None:
+    class KilledWorker(Exception):
+        pass
+
+    assert module._trouble(KilledWorker("task x. More")) == "the cluster lost it: KilledWorker: task x"
+    assert isinstance(module._trouble(RuntimeError("Error during deserialization. More")), Lacking)
 
 
 def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

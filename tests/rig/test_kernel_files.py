@@ -61,6 +61,7 @@ def test_a_deb_without_image(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"found no boot/vmlinuz-\*"):
         kernels.resolve(str(made_kernels.deb(tmp_path, boot=False)))
     assert kernels.cached() == ()
+    assert kernels.clean() == {}, "nothing of it is left"
 
 
 @needs_dpkg

@@ -152,6 +152,6 @@ def test_what_an_interrupted_fetch_left_is_removed_too(own_cache: Path) -> None:
 @pytest.mark.parametrize("names", [["trixie-generic"], ["trixie-cloud", "x"], ["../../x"]])
 def test_a_name_that_is_not_cached_removes_nothing(own_cache: Path, names: list[str]) -> None:
     made("trixie-cloud")
-    with pytest.raises(Usage, match="no cached kernel '.*'; cached are: trixie-cloud"):
+    with pytest.raises(Usage, match=r"no cached kernel '.*'; cached are: trixie-cloud"):
         kernels.clean(names)
     assert len(kernels.cached()) == 1

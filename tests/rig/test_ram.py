@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -226,6 +227,18 @@ def test_a_kernel_has_booted_when_it_is_there_and_runs(tmp_path: Path) -> None:
             assert KernelMemory(guest, LAYOUT).booted() is booted
             assert not KernelMemory(guest, replace(LAYOUT, release="6.12.10")).booted()
             assert not KernelMemory(guest, replace(LAYOUT, release="6.12")).booted()
+    for name, value in (
+        ("page_offset_base", 0x1234),
+        ("jiffies_64", 0),
+        ("jiffies_64", 1 << 63),
+        ("system_state", 9),
+    ):
+        path = made_ram(tmp_path / "ram0")  # a bzImage whose data has not come to its place
+        with path.open("r+b") as file:
+            file.seek(LAYOUT.symbols[name] - 0xFFFFFFFF80000000)
+            file.write(struct.pack("<Q", value))
+        with GuestRam([path]) as guest:
+            assert not KernelMemory(guest, LAYOUT).booted()
     with GuestRam([sparse(tmp_path / "empty", 4 * MIB, {})]) as guest:
         memory = KernelMemory(guest, LAYOUT)
         assert not memory.booted()
@@ -295,6 +308,22 @@ MACHINES = [
     (Debian.BOOKWORM, Flavour.GENERIC, (100, 100), 2),
     (Debian.TRIXIE, Flavour.GENERIC, (4096,), 2),  # above the hole for PCI
 ]
+
+
+def test_the_sampler_looks_until_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, naps = threading.Event(), []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            stop.set()
+
+    with GuestRam([made_ram(tmp_path / "ram0")]) as guest:
+        sampler = Sampler(KernelMemory(guest, LAYOUT))
+        monkeypatch.setattr(time, "sleep", sleep)
+        sampler.run(stop, 0.25)
+        assert naps == [0.25] * 3
+        assert sampler.lowest().looks == 4
 
 
 @pytest.mark.vm

@@ -60,6 +60,12 @@ def test_a_bad_line_is_named(bad: bytes, found: str, tmp_path: Path) -> None:
     assert trouble.value.place == "line 2"
 
 
+def test_a_bad_last_line_that_has_its_end_was_not_cut(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_bytes(line(ONE) + line(OTHER)[:40] + b"\n")
+    with pytest.raises(BadInput, match="line 2"):
+        read_results(tmp_path)
+
+
 def test_no_results_at_all(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "gone", tmp_path / "gone.jsonl"):
         with pytest.raises(BadInput, match=r"expected a directory with results.jsonl in it"):
@@ -87,10 +93,17 @@ def test_evidence_small_texts_and_names_of_the_rest(tmp_path: Path) -> None:
     (folder / "memory").write_bytes(b"x" * 70_000)
     (folder / "link").symlink_to("/etc/passwd")
     os.mkfifo(folder / "pipe")
+    (folder / "console.txt").write_bytes(b"first\n" + b"x" * 65_000 + b"\nlast line\n" + b"y" * 600)
     files = read_evidence(tmp_path, [ONE, OTHER])["evidence/stock-1"]
-    assert [(one.name, one.size_bytes, one.text) for one in files] == [
+    console, *others = files
+    assert [(one.name, one.size_bytes, one.text) for one in others] == [
         ("memory", 70_000, None), ("server.log", 10, "nbdkit: \ufffd\n"), ("wire/net.pcap", 4, None),
     ]  # fmt: skip
+    assert (console.name, console.size_bytes) == ("console.txt", 65_617)
+    assert console.text is not None
+    assert console.text.startswith("[81 bytes before this are left out]\nxxx")
+    assert "last line" in console.text
+    assert "first" not in console.text
     (tmp_path / "results.jsonl").touch()
     assert read_evidence(tmp_path / "results.jsonl", [ONE]) == {"evidence/stock-1": files}
 

@@ -24,7 +24,8 @@ about the kernel (INCONCLUSIVE, LOST) are shown and not counted.
 
 --html writes one self-contained page with every trial, its plots and its evidence; --junit and --ktap say the same to
 machines that gather test results. All of them are made from the same counts. Several DIRs are counted together, and
-folders of evidence are then named with their DIR. A last line that was cut while it was written is left out.
+folders of evidence are then named with their DIR. A trial that another version of the rig made is marked as stale,
+and counted. A last line that was cut while it was written is left out.
 """
 EXAMPLES = (
     ("what a campaign found", "tidegate report results/"),
@@ -53,12 +54,13 @@ def run(args: argparse.Namespace) -> int:
     """Reads, counts and prints."""
     if args.ktap and args.json:
         raise Usage("report: --ktap and --json exclude each other")
+    from tidegate.rig.code import code_hash
     from tidegate.rig.tally import tallies
     from tidegate.trial import Trials
 
     results, evidence = _read(args)
     trials = Trials(tallies=tallies(results), results=results)
-    code = _present_code()
+    code = code_hash()
     _write_files(trials, evidence, code, args)
     _print(trials, code, args)
     return int(exit_of(trials))
@@ -98,15 +100,10 @@ def _read(args: argparse.Namespace) -> tuple[tuple[TrialResult, ...], dict[str, 
     return tuple(results.values()), evidence
 
 
-def _present_code() -> str | None:
-    """The hash of the rig as it is now; None where none is computed."""
-    return None
-
-
 def _write_files(
     trials: Trials,
     evidence: dict[str, tuple[EvidenceFile, ...]],
-    code: str | None,
+    code: str,
     args: argparse.Namespace,
 ) -> None:
     from tidegate.host.archive import write_atomically
@@ -122,7 +119,7 @@ def _write_files(
         write_atomically(Path(args.junit), junit_xml(trials).encode())
 
 
-def _print(trials: Trials, code: str | None, args: argparse.Namespace) -> None:
+def _print(trials: Trials, code: str, args: argparse.Namespace) -> None:
     if args.json:
         from tidegate.report.json import to_json
 

@@ -20,7 +20,7 @@ SUMMARY = "try a case on unmodified kernels in QEMU: does the machine lock up?"
 DESCRIPTION = """\
 Boots an unmodified distribution kernel for each trial, puts its swap or file system on a real network block device,
 lets programs write more memory than there is while a storm of packets arrives that nobody reads, and says what
-became of it: SURVIVED, STALLED (stood still for 20 s of the guest's time, recovered), WEDGED (no step any more, long
+became of it: SURVIVED, STALLED (stood still for 15 s of the guest's time, recovered), WEDGED (no step any more, long
 after the storm), OOM, PANIC. LOST (the emulator or the boot failed, twice) and INCONCLUSIVE (what was to be tried was
 not there) are not counted. Beside the word each trial has a margin: how many free pages above the point where an
 ordinary atomic allocation ends the best zone had at its worst, read from the guest's memory from outside.

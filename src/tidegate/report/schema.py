@@ -26,6 +26,8 @@ TYPES = {
     "trace": "tidegate.trace:Event",
     "trial": "tidegate.trial:TrialResult",
     "trials": "tidegate.trial:Trials",
+    "kernels": "tidegate.rig.kernel_list:Kernels",
+    "rig-doctor": "tidegate.rig.doctor:Doctor",
     "explain": "tidegate.report.explain:Explained",
     "record-manifest": "tidegate.host.archive:Manifest",
 }

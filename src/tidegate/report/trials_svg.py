@@ -279,9 +279,9 @@ def _numbers(levels: Sequence[tuple[float, str]], y: Scale) -> Iterator[Markup]:
     for at in reversed(range(len(places))):
         places[at] = max(places[at], least)
         least = places[at] + _LINE
-    for value, at in zip(sorted(named), places, strict=True):
+    for value, place in zip(sorted(named), places, strict=True):
         text = f"{value:.0f} %" if named[value] == "%" else f"{named[value]} {value:,.0f}".strip()
-        yield tag("text", text, x=_LEFT - 5, y=at, class_="detail end")
+        yield tag("text", text, x=_LEFT - 5, y=place, class_="detail end")
 
 
 def shade(tally: Tally) -> str:

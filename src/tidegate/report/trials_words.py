@@ -238,12 +238,15 @@ def stale_words(number: int) -> str:
 
 
 def trial_command(job: Job) -> str:
-    """The line that makes this trial again; names are quoted where a shell would break them."""
+    """The line that makes this trial again; names are quoted where a shell would break them.
+
+    In a directory of its own: where this trial is kept, it is not made a second time.
+    """
     words = ["tidegate", "trial", job.case, "--arm", job.arm, "--kernel", job.kernel, "--nic", job.nic]
     words += ["--transport", job.transport]
     for name, value in sorted(job.sweep.items()):
         words += ["--set", f"{name}={value}"]
-    words += ["--seed", str(job.seed), "-n", "1"]
+    words += ["--seed", str(job.seed), "-n", "1", "--dir", "again"]
     return printable(shlex.join(words))
 
 

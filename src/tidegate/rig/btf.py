@@ -57,6 +57,19 @@ def offsets(btf: bytes, wanted: Mapping[str, Sequence[str]]) -> dict[str, Struct
     return found
 
 
+def bit(btf: bytes, structure: str, member: str) -> tuple[int, int]:
+    """Where a member of one bit lies: its byte's offset in the structure, and its mask in that byte.
+
+    Unsupported when the kernel has no such structure or member, or it has more bits.
+    """
+    types = _Types(btf)
+    found = types.bits(types.named(structure, (_STRUCT, _UNION)), member)
+    if found is None or found[1] != 1:
+        what = f"{found[1] or 'whole bytes, not'} bits" if found else "nothing"
+        raise Unsupported(f"BTF: struct {structure}: found {what} of the name {member}, expected one bit")
+    return found[0] // 8, 1 << found[0] % 8
+
+
 def enumerators(btf: bytes, wanted: Sequence[str]) -> dict[str, dict[str, int]]:
     """All values of these enumerations, by name; Unsupported when the kernel has none of that name."""
     types = _Types(btf)
@@ -162,6 +175,16 @@ class _Types:
 
     def _step(self, number: int, wanted: str) -> tuple[int, int] | None:
         """Offset and type of a member, also of those that lie in a member without a name."""
+        found = self.bits(number, wanted)
+        if found is None:
+            return None
+        first, width, member_type = found
+        if width or first % 8:
+            raise Unsupported(f"BTF: member {wanted} is a bit field, expected whole bytes")
+        return first // 8, member_type
+
+    def bits(self, number: int, wanted: str) -> tuple[int, int, int] | None:
+        """First bit, bits (0: no bit field) and type of a member, also of those in a member without a name."""
         _name, kind, parts, _size, place = self.head(number)
         if kind not in (_STRUCT, _UNION):
             return None
@@ -171,11 +194,9 @@ class _Types:
             width = bits >> 24 if has_bit_fields else 0
             offset = bits & 0xFFFFFF if has_bit_fields else bits
             if name and self.string(name) == wanted:
-                if width or offset % 8:
-                    raise Unsupported(f"BTF: member {wanted} is a bit field, expected whole bytes")
-                return offset // 8, inner
+                return offset, width, inner
             if not name:
-                below = self._step(self.resolved(inner), wanted)
+                below = self.bits(self.resolved(inner), wanted)
                 if below is not None:
-                    return offset // 8 + below[0], below[1]
+                    return offset + below[0], below[1], below[2]
         return None

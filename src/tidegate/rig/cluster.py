@@ -1,8 +1,8 @@
 """Trials on a Dask cluster. Each is one task; what comes back is kept by the campaign, which is the only writer.
 
-A worker may be on another machine: the evidence comes back with the result, as an archive, and needs no shared disk.
-The workers need tidegate itself and what a trial needs. One with one thread (`dask worker --nthreads 1`) a core is
-best: Dask knows nothing of a guest's memory.
+A worker may be on another machine: the evidence comes back with the result, as an archive, and no disk is shared.
+Scheduler and workers need the same tidegate, the workers also what a trial needs. Workers with one thread each
+(`dask worker --nthreads 1`) are best, as many as memory allows: Dask knows nothing of a guest's memory.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from tidegate import __version__
 from tidegate.errors import Lacking, TidegateError
 from tidegate.rig.campaign_file import Planned
 from tidegate.rig.pool import RUNNING, Ended, Runner, answered
@@ -28,6 +29,9 @@ from tidegate.rig.results_file import EVIDENCE
 from tidegate.trial import Job, TrialResult
 
 CONNECT_S = 10.0
+# Read on the other machines first, through a function of the standard library: a worker that meets a name of ours
+# which it cannot import drops its connection, and comes and goes for minutes (distributed 2026.8).
+PROBE = "tidegate:__version__"
 TOPIC = "tidegate-trials"  # of the events that workers send when they begin a trial
 
 Answer = bytes | TidegateError | str  # the result in JSON, or trouble
@@ -40,6 +44,7 @@ class ClusterPool:
         self._evidence = directory / EVIDENCE
         self._runner = runner
         self._client = _connected(address)
+        _check_software(self._client)
         self._tasks: dict[str, tuple[Planned, Any]] = {}  # key -> the future too, which keeps the task wanted
         self._done: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._begun: Counter[str] = Counter()
@@ -82,10 +87,7 @@ class ClusterPool:
         planned, future = self._tasks.pop(key)
         tries = max(self._begun.pop(key, 1), 1)
         if future.status == "error":
-            # KilledWorker: it took several workers with it. Anything else: the task could not be sent or begun.
-            error = future.exception()
-            why = f"the cluster lost it: {type(error).__name__}: {error}"
-            return Ended(planned=planned, answer=why, tries=max(tries, 2))
+            return Ended(planned=planned, answer=_trouble(future.exception()), tries=max(tries, 2))
         if future.status != "finished":  # cancelled, or lost: nobody tried it
             raise _gone()
         with _scheduler_there():  # the result may still be with its worker
@@ -140,13 +142,42 @@ def _connected(address: str) -> Any:
         raise Lacking(f"--scheduler {address}: no scheduler to be reached ({said})") from error
 
 
+def _check_software(client: Any) -> None:
+    """Lacking where a machine of the cluster has another tidegate, or none."""
+    from pkgutil import resolve_name
+
+    try:
+        found = client.run(resolve_name, PROBE, on_error="return") | {
+            "the scheduler": client.run_on_scheduler(resolve_name, PROBE)
+        }
+    except Exception as error:  # noqa: BLE001 - run_on_scheduler raises here what was raised there
+        found = {"the scheduler": error}
+    for where, version in found.items():
+        if version != __version__:
+            said = "none" if isinstance(version, Exception) else str(version)
+            client.close(timeout=CONNECT_S)
+            raise Lacking(
+                f"{where} of the Dask cluster: found tidegate {said}, expected {__version__}, as here"
+            )
+
+
+def _trouble(error: BaseException | None) -> TidegateError | str:
+    """Of a task that Dask itself gave up: whatever goes wrong in a trial is an answer of the task."""
+    said = f"{type(error).__name__}: {str(error).partition('.')[0]}"
+    if type(error).__name__ == "KilledWorker":  # as many workers died of it as Dask allows
+        return f"the cluster lost it: {said}"
+    return Lacking(
+        f"the Dask cluster cannot make a trial ({said}); its scheduler and workers need the same tidegate"
+    )
+
+
 @contextmanager
 def _scheduler_there() -> Iterator[None]:
-    import asyncio
+    from concurrent.futures import CancelledError
 
     try:
         yield
-    except (OSError, asyncio.CancelledError) as error:  # CommClosedError, TimeoutError, FutureCancelledError
+    except (OSError, CancelledError) as error:  # CommClosedError, TimeoutError, FutureCancelledError are such
         raise _gone() from error
 
 

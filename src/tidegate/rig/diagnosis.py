@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from tidegate.trial import TrialResult
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +13,9 @@ class Diagnosis:
     finding: str | None
     text: str
     lines: tuple[str, ...] = ()
+    fingerprint: str = ""
 
 
-def diagnose(result: TrialResult, facts: Mapping[str, Any], looks: Mapping[str, str]) -> Diagnosis:
+def diagnose(folder: Path) -> Diagnosis:
     """Not yet."""
     return Diagnosis(finding=None, text="")

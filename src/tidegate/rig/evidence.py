@@ -3,9 +3,11 @@
     blocked-1.txt blocked-2.txt   SysRq-w, some seconds apart      blocked.diff    what changed between them
     memory-1.txt  memory-2.txt    SysRq-m                          tasks-1.txt     SysRq-t, on request
     counters.jsonl                the guest's counters, up to the end, read from its memory
+    readings.json                 the last of all counters, with the age of what the guest read of itself; limits
     zones.json                    each zone as this machine reads it, with its floor
     console.txt   server.log      all that kernel and server said
-    capture.pcap  wire.json       the wire's last frames; counts, and how long ago the last reply passed
+    capture.pcapng  wire.json     the wire's last frames, the decisive ones with a remark; counts, who spoke last
+    trace.jsonl                   what happened when, one event a line, as every judge here writes it
     emulator.json                 QEMU's own state: running or paused, NIC and its counters
     trial.json                    verdict and all that is needed to make it again
     memory.elf                    the guest's memory, on request: what crash and drgn open
@@ -14,15 +16,20 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from tidegate.rig.capture import read_pcap, remarks, talk, write_pcapng
+from tidegate.rig.counters import Counters
+from tidegate.rig.happened import happened
 from tidegate.rig.monitor import Monitor, Unanswered, sysrq
-from tidegate.rig.ram import KernelMemory, floor, zones
+from tidegate.rig.ram import KernelMemory, floor, socket_pages, zones
 from tidegate.rig.trial_guest import Guest
 from tidegate.rig.wire import FarSide
 from tidegate.trial import Second
@@ -51,10 +58,17 @@ def gather(
     far: FarSide,
     looks: Mapping[str, str],
     seconds: Sequence[Second],
-    readings: Mapping[str, int],
+    counted: Counters,
+    limits: Mapping[str, str] = MappingProxyType({}),
+    marks: Sequence[tuple[int, str]] = (),
+    port: int,
     dump: bool = False,
-) -> dict[str, Any]:
-    """Writes the bundle; the facts that a diagnosis looks at. Whatever cannot be had is said in its file."""
+) -> None:
+    """Writes the bundle, all but the verdict. Whatever cannot be had is said in its file.
+
+    `limits` are tcp_mem and udp_mem as the kernel writes them, `marks` what happened at which ms of the guest,
+    `port` is the server's. With `dump` the guest's memory is in it, as an ELF core.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in looks.items():
         (folder / name).write_text(text)
@@ -66,18 +80,42 @@ def gather(
     (folder / "console.txt").write_text(guest.console)
     log = guest.folder / "server.log"
     (folder / "server.log").write_bytes(log.read_bytes() if log.exists() else b"")
-    answer = far.order("capture", path=folder / "capture.pcap")
-    wire = {"stats": answer["stats"], "server_state": answer["server"], "storm": far.said}
+    wire = _wire(folder, guest, far, port)
     _json(folder / "wire.json", wire)
-    seen = zones(memory)
+    tcp, udp = socket_pages(memory)
+    readings = {
+        "of_guest": dict(counted.readings),
+        "of_guest_age_ms": counted.tick_ms - counted.reader_ms,
+        "from_memory": {"tcp_mem": tcp, "udp_mem": udp},
+        "limits": dict(limits),
+    }
+    _json(folder / "readings.json", readings)
     kernel_zone = memory.layout.kernel_zone
-    _json(folder / "readings.json", dict(readings))
-    _json(folder / "zones.json", [asdict(one) | {"floor": floor(one, kernel_zone)} for one in seen])
-    emulator = _emulator(monitor)
-    _json(folder / "emulator.json", emulator)
+    _json(folder / "zones.json", [asdict(one) | {"floor": floor(one, kernel_zone)} for one in zones(memory)])
+    _json(folder / "emulator.json", _emulator(monitor))
+    events = happened(seconds, marks, wire["stats"], guest.console)
+    (folder / "trace.jsonl").write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in events))
     if dump:
-        monitor.ask("dump-guest-memory", paging=False, protocol=f"file:{folder}/memory.elf")
-    return {"wire": wire, "emulator": emulator, "zones": seen, "readings": dict(readings)}
+        _dump(monitor, folder / "memory.elf")
+
+
+def _wire(folder: Path, guest: Guest, far: FarSide, port: int) -> dict[str, Any]:
+    """The capture with its remarks, and what it says in numbers."""
+    kept = guest.folder / "capture.pcap"
+    answer, looked = far.order("capture", path=kept), time.time()
+    frames = read_pcap(kept)
+    said = talk(frames, port)
+    write_pcapng(folder / "capture.pcapng", frames, remarks(frames, said, looked))
+    kept.unlink()
+    return {"stats": answer["stats"], "server_state": answer["server"], "storm": far.said, "talk": asdict(said)}
+
+
+def _dump(monitor: Monitor, path: Path) -> None:
+    """QEMU writes the file itself; a relative path would be its own idea of one."""
+    try:
+        monitor.ask("dump-guest-memory", paging=False, protocol=f"file:{path.resolve()}")
+    except Unanswered as trouble:
+        path.with_suffix(".txt").write_text(f"(no dump: {trouble})\n")
 
 
 def _emulator(monitor: Monitor) -> dict[str, Any]:

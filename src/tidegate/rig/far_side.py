@@ -32,7 +32,11 @@ from tidegate.rig.tools import call, program
 
 GUEST, SERVER = "10.99.0.1", "10.99.0.2"
 GUEST_MAC, SERVER_MAC = "52:54:00:12:34:56", "52:54:00:99:00:02"
-PORTS = {"nbd": 10809, "qemu-nbd": 10809, "iscsi": 3260}
+PORTS = {"nbd": 10809, "qemu-nbd": 10809, "iscsi": 3260, "nvme-tcp": 4420, "nfs": 2049, "nfs-mount": 2049}
+# These servers are a kernel's: they run in a guest of their own, on the same wire (storage_guest.py).
+STORAGE, STORAGE_MAC = "10.99.0.3", "52:54:00:99:00:03"
+IN_A_GUEST = ("nvme-tcp", "nfs", "nfs-mount")
+STORAGE_FOLDER = "storage"  # of that guest, below the far side's folder
 _TAP = "wire"
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 _PR_SET_PDEATHSIG = 1
@@ -42,7 +46,7 @@ class Far(msgspec.Struct, frozen=True, kw_only=True):
     """What is wanted on the far side."""
 
     folder: str  # for sockets and logs
-    transport: str  # nbd, qemu-nbd, iscsi
+    transport: str  # one of PORTS
     size_mib: int
     agent: str  # the storm's sender
     seed: int = 0
@@ -50,7 +54,9 @@ class Far(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do: flood, calm, stop_server, go_on_server, kill_server, reset, stats, capture."""
+    """What to do: flood, calm, server_is (with a process id), stop_server, go_on_server, kill_server, reset, stats,
+    capture.
+    """
 
     do: str
     words: tuple[str, ...] = ()
@@ -61,7 +67,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class _State:
     far: Far
     relay: Relay
-    server: subprocess.Popen[bytes]
+    server: int  # its process; 0: not started yet
     floods: list[subprocess.Popen[bytes]] = field(default_factory=list)
     unheard: list[subprocess.Popen[bytes]] = field(default_factory=list)  # whose output nobody waits for yet
 
@@ -76,9 +82,14 @@ def main() -> int:
         far = msgspec.json.decode(source.wait(), type=Far)
         with contextlib.ExitStack() as running:
             tap = _tap()
-            server = running.enter_context(_server(far))
-            guest = _guest_socket(Path(far.folder))
-            state = _State(far=far, relay=Relay(far.wire, tap, guest, PORTS[far.transport], far.seed), server=server)
+            server, storage = 0, None
+            if far.transport in IN_A_GUEST:
+                storage = (bytes.fromhex(STORAGE_MAC.replace(":", "")), _far_socket(Path(far.folder) / STORAGE_FOLDER))
+            else:
+                server = running.enter_context(_server(far)).pid
+            guest = _far_socket(Path(far.folder))
+            relay = Relay(far.wire, tap, guest, PORTS[far.transport], far.seed, storage)
+            state = _State(far=far, relay=relay, server=server)
             running.callback(_calm, state)
             _tell(event="ready")
             _loop(state, source)
@@ -135,9 +146,10 @@ def _tap() -> int:
     return tap
 
 
-def _guest_socket(folder: Path) -> socket.socket:
+def _far_socket(folder: Path) -> socket.socket:
     """The socket that QEMU's `-netdev dgram` talks to; it gets its own end when it starts."""
     guest = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    folder.mkdir(exist_ok=True)
     path = folder / "far.sock"
     path.unlink(missing_ok=True)
     guest.bind(str(path))
@@ -156,27 +168,29 @@ def _server(far: Far) -> contextlib.AbstractContextManager[subprocess.Popen[byte
 
 def _loop(state: _State, source: _Lines) -> None:
     relay = state.relay
+    plugs = {"guest": relay.guest} | ({"storage": relay.storage} if relay.storage else {})
+    work = {"tap": relay.from_tap, "guest": relay.from_guest, "storage": relay.from_storage}
     with selectors.DefaultSelector() as waiting:
         waiting.register(0, selectors.EVENT_READ, "orders")
         waiting.register(relay.tap, selectors.EVENT_READ, "tap")
-        waiting.register(relay.guest, selectors.EVENT_READ, "guest")
-        watching_guest = selectors.EVENT_READ
+        for name, plug in plugs.items():
+            waiting.register(plug.socket, selectors.EVENT_READ, name)
+        watching = dict.fromkeys(plugs, selectors.EVENT_READ)
         while not source.ended:
             for key, _ in waiting.select(relay.wait_s()):
                 if key.data == "orders":
                     for line in source.read():
                         _obey(state, msgspec.json.decode(line, type=Order))
-                elif key.data == "tap":
-                    relay.from_tap()
-                elif key.data == "guest":
-                    relay.from_guest()
+                elif key.data in work:
+                    work[key.data]()
                 else:
                     _flood_said(waiting, key.fileobj)
             relay.due()
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if relay.blocked else 0)
-            if wanted != watching_guest:
-                waiting.modify(relay.guest, wanted, "guest")
-                watching_guest = wanted
+            for name, plug in plugs.items():
+                wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if plug.blocked else 0)
+                if wanted != watching[name]:
+                    waiting.modify(plug.socket, wanted, name)
+                    watching[name] = wanted
             for flood in state.unheard:
                 assert flood.stdout is not None
                 waiting.register(flood.stdout, selectors.EVENT_READ, "flood")
@@ -200,8 +214,11 @@ def _obey(state: _State, order: Order) -> None:
         state.unheard.append(flood)
     elif order.do == "calm":
         _calm(state)
-    elif order.do in _SIGNALS:
-        state.server.send_signal(_SIGNALS[order.do])
+    elif order.do == "server_is":
+        state.server = int(order.words[0])
+    elif order.do in _SIGNALS and state.server:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(state.server, _SIGNALS[order.do])
     elif order.do == "reset":
         state.relay.reset_block_connection()
     elif order.do == "capture":
@@ -212,14 +229,13 @@ def _obey(state: _State, order: Order) -> None:
 _SIGNALS = {"stop_server": signal.SIGSTOP, "go_on_server": signal.SIGCONT, "kill_server": signal.SIGKILL}
 
 
-def _process_state(process: subprocess.Popen[bytes]) -> str:
+def _process_state(pid: int) -> str:
     """R, S, T (stopped) ... of the server's process; empty when it has ended."""
-    if process.poll() is not None:
-        return ""
     try:
-        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return ""
+    return "" if state == "Z" else state
 
 
 def _calm(state: _State) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import lzma
 import stat
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,8 @@ def build(kernel: Kernel) -> bytes:
 
 
 def module_bytes(path: Path) -> bytes:
-    """A module as the kernel wants it; Debian's newer packages hold .ko.xz, which busybox cannot load."""
+    """A module as the kernel wants it; others hold .ko.xz or .ko.zst, which it may not unpack."""
     raw = path.read_bytes()
+    if path.suffix == ".zst":
+        return subprocess.run([program("zstd"), "-dc", path], capture_output=True, check=True).stdout  # noqa: S603
     return lzma.decompress(raw) if path.suffix == ".xz" else raw

@@ -144,7 +144,9 @@ def has_btf(kernel: Kernel, config: dict[str, str]) -> bool | None:
         found = _has_section(uncompressed(kernel.vmlinuz), ".BTF")
     except TidegateError:
         return config["CONFIG_DEBUG_INFO_BTF"] == "y" if config else None
-    note.write_text("yes" if found else "no")
+    unfinished = note.with_suffix(".part")
+    unfinished.write_text("yes" if found else "no")
+    unfinished.replace(note)
     return found
 
 

@@ -321,7 +321,15 @@ def unpack(folder: Path, package: Path, extract: Callable[[Path], object]) -> tu
     shutil.rmtree(root, ignore_errors=True)
     (folder / _NOTE).unlink(missing_ok=True)
     root.mkdir()
-    extract(root)
+    try:
+        extract(root)
+        return _laid_out(root, package)
+    except BaseException:
+        shutil.rmtree(root, ignore_errors=True)
+        raise
+
+
+def _laid_out(root: Path, package: Path) -> tuple[str, Path, Path]:
     vmlinuz = next((path for glob in _IMAGES for path in sorted(root.glob(glob))), None)
     if vmlinuz is None:
         raise BadInput(str(package), "", "no boot/vmlinuz-*", "a package with a kernel's image")

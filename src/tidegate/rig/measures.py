@@ -6,11 +6,13 @@ are written (and stored with the result), and as words for the connection.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidegate.case_trial import TrialArm
 from tidegate.errors import BadInput, Lacking
+from tidegate.rig import ablation
 from tidegate.rig.trial_guest import Guest
 from tidegate.rules_of_thumb import ADVICE, Advice, Facts
 
@@ -25,7 +27,7 @@ MEASURES: Mapping[str, str] = {
     "mib512": "min_free_kbytes of 512 MiB, or as much as the kernel takes",
 }
 _RULES = {"tenfold": "ten times", "node_share": "0.4 %", "mib512": "512"}
-ABLATION = "ablate:"
+ABLATION = ablation.SETTING
 MIN_FREE = "vm.min_free_kbytes"
 
 
@@ -43,6 +45,7 @@ def check_measures(arm: TrialArm, file: str, place: str) -> None:
         if name not in MEASURES and not name.startswith(ABLATION):
             known = f"one of {', '.join(MEASURES)}, or {ABLATION}NAME"
             raise BadInput(file, f"{place}.measures", repr(name), known)
+    ablation.check_names(ablations(arm), file, f"{place}.measures")
 
 
 def ablations(arm: TrialArm) -> tuple[str, ...]:
@@ -56,10 +59,8 @@ def before_connecting(guest: Guest, arm: TrialArm, always: Mapping[str, str], pl
     `always` is what every arm of the case sets; `plan` what the plan sets by path, of which only the bounds of TCP's
     buffers are written here.
     """
-    settings: dict[str, str] = {}
-    for name, value in always.items():
-        _sysctl(guest, name, value)
-        settings[name] = value
+    set_always(guest, always)
+    settings = dict(always)
     if "plan" in arm.measures:
         for path, value in plan.items():
             if path.endswith(("/tcp_rmem", "/tcp_wmem")):
@@ -73,11 +74,30 @@ def before_connecting(guest: Guest, arm: TrialArm, always: Mapping[str, str], pl
     return InForce(connect=_connection(arm), settings=settings | _told(arm))
 
 
-def run_plan(guest: Guest, script: str) -> None:
-    """The plan's own script, run by busybox's shell, as an administrator would. Lacking when it says no."""
+def set_always(guest: Guest, settings: Mapping[str, str]) -> None:
+    """Writes what every arm of a case sets, and the guest of a record too."""
+    for name, value in settings.items():
+        _sysctl(guest, name, value)
+
+
+def run_plan(guest: Guest, script: str, values: Mapping[str, str]) -> None:
+    """The plan's own script, run by busybox's shell, as an administrator would; then what it set is read back.
+
+    Lacking when it says no, with its own words, or when a value is not in force afterwards.
+    """
     data = script.encode()
+    guest.obey("run /bin/mkdir -p /run")  # where it keeps its notes
     guest.obey(f"file /tmp/plan.sh {len(data)}", data=data)
-    guest.obey("run /bin/sh /tmp/plan.sh", timeout_s=120)
+    try:
+        guest.obey("run /bin/sh /tmp/plan.sh", timeout_s=120)
+    except Lacking as trouble:
+        time.sleep(0.5)  # the console is another line than the agent's
+        said = [line for line in guest.console.splitlines() if line.startswith("tidegate: ")]
+        raise Lacking(f"plan.sh: {'; '.join(said[:3]) or trouble}") from None
+    for path, value in values.items():
+        now = " ".join(" ".join(guest.obey(f"print {path}")).split())
+        if now != value:
+            raise Lacking(f"plan.sh: {path} is {now}, expected {value}")
 
 
 def _connection(arm: TrialArm) -> tuple[str, ...]:

@@ -27,8 +27,8 @@ class Nic:
 _E100 = "i82559c i82550 i82551 i82557a i82557b i82557c i82558a i82558b i82559a i82559b i82559er i82562 i82801"
 
 # In the order of what says most about a kernel's receive path. rtl8139 is a C+ chip in QEMU (revision 0x20), which
-# 8139too leaves to 8139cp (rtl8139_init_one). usb-net offers RNDIS first and CDC Ethernet second; the kernel takes
-# the first when it has the driver for it (usb_choose_configuration), so both are loaded.
+# 8139too leaves to 8139cp (rtl8139_init_one). usb-net offers RNDIS first and CDC Ethernet second; the kernel prefers
+# the second, whose class is a standard one (usb_choose_configuration).
 NICS = (
     Nic(model="virtio-net-pci", modules=("virtio_pci", "virtio_net")),
     Nic(model="e1000", modules=("e1000",)),
@@ -44,7 +44,7 @@ NICS = (
     Nic(model="ne2k_pci", modules=("ne2k_pci",)),
     Nic(
         model="usb-net",
-        modules=("uhci_hcd", "cdc_ether", "rndis_host", "usbnet"),
+        modules=("uhci_hcd", "cdc_ether", "usbnet"),
         controller=("-device", "piix3-usb-uhci,id=usb"),
     ),
 )

@@ -17,16 +17,19 @@ import msgspec
 from tidegate.case import Case
 from tidegate.case_trial import Trial, TrialArm, TrialStorm, TrialTraffic
 from tidegate.errors import Lacking, TidegateError, Unsupported, Usage
-from tidegate.rig import counters, evidence, measures, planned, ram
+from tidegate.rig import ablation, counters, evidence, measures, planned, ram
+from tidegate.rig.accelerator import choose
 from tidegate.rig.agent_program import agent_program
 from tidegate.rig.blocked import same_wait
 from tidegate.rig.code import code_hash
+from tidegate.rig.connecting import connect as connect  # noqa: PLC0414 - planned.py uses it by this name
 from tidegate.rig.far_side import GUEST, PORTS, SERVER, SERVER_MAC, Far
+from tidegate.rig.gdb_stub import Garbled
 from tidegate.rig.kernels import Kernel, resolve
-from tidegate.rig.margin import Margin
 from tidegate.rig.monitor import Monitor
 from tidegate.rig.nics import check_nic
 from tidegate.rig.relay import Wire
+from tidegate.rig.sampler import Sampler
 from tidegate.rig.trial_guest import Gone, Guest, Shape, booted
 from tidegate.rig.verdict import Seen, Step, Watch, step
 from tidegate.rig.vmlinux import uncompressed
@@ -37,6 +40,7 @@ BOOT_S = 180.0  # of wall time: a guest that hangs at boot never hangs the rig
 POLL_S = 0.05
 WALL_LIMIT_S = 1500.0  # nor does one whose clock stands still
 PANIC_WORDS = ("Kernel panic", "System is deadlocked on memory", "Unable to handle kernel", "BUG: unable")
+LIMITS = ("tcp_mem", "udp_mem")
 TMPFS = Path("/dev/shm")  # noqa: S108 - the guest's memory is there; each trial has a folder of its own
 
 Tell = Callable[[str], None]
@@ -67,6 +71,8 @@ class _Course:
     peak: dict[str, int] = field(default_factory=dict)
     done: set[int] = field(default_factory=set)  # troubles that have begun
     settings: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)  # tcp_mem, udp_mem as they are when the load begins
+    marks: list[tuple[int, str]] = field(default_factory=list)  # guest_ms and what happened, for the bundle's trace
 
 
 def run_job(job: Job, folder: Path, tell: Tell = lambda _: None) -> TrialResult:
@@ -106,6 +112,8 @@ def tried_job(job: Job) -> Tried:
         memory_mib=trial.memory_mib,
         cpus=trial.cpus,
         nodes=trial.nodes,
+        accelerator=choose(kernel).accel.value,
+        gdb=bool(measures.ablations(arm)),
     )
     return Tried(job=job, case=case, trial=trial, arm=arm, kernel=kernel, shape=shape)
 
@@ -131,14 +139,15 @@ def _once(tried: Tried, folder: Path, tell: Tell) -> TrialResult:
     return replace(result, wall_s=round(time.monotonic() - start, 1), started=begun)
 
 
-def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell) -> TrialResult:
-    trial, job = tried.trial, tried.job
-    far = Far(
+def far_of(tried: Tried, place: Path) -> Far:
+    """The far side that a trial wants."""
+    trial = tried.trial
+    return Far(
         folder=str(place),
         transport=trial.transport,
         size_mib=trial.swap_mib,
         agent=str(agent_program()),
-        seed=job.seed,
+        seed=tried.job.seed,
         wire=Wire(
             delay_us=trial.delay_us,
             jitter_us=trial.jitter_us,
@@ -147,6 +156,10 @@ def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell) -> TrialResu
             rate_kbit=trial.rate_kbit,
         ),
     )
+
+
+def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell) -> TrialResult:
+    far = far_of(tried, place)
     course = _Course()
     plan = planned.plan_for(tried, tell) if "plan" in tried.arm.measures else None
     with far_side(far) as side, booted(tried.shape, place) as (guest, command):
@@ -154,19 +167,27 @@ def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell) -> TrialResu
         guest.await_ready(time.monotonic() + BOOT_S)
         with contextlib.closing(Monitor(guest.qmp_line)) as monitor, _memory(tried, guest) as memory:
             tell("connects")
+            without = measures.ablations(tried.arm)
             try:
+                removed = ablation.apply(without, guest, tried.kernel, memory) if without else {}
                 _set_up(tried, guest, side, course, plan)
-            except Lacking as trouble:
+                course.settings |= removed
+            except (Lacking, Garbled) as trouble:
                 return _result(tried, course, Verdict.LOST, str(trouble), command=command)
-            margin = Margin(memory)
-            verdict, reason = _pressed(tried, guest, side, monitor, memory, margin, course, tell)
+            sampler = Sampler(memory)
+            verdict, reason = _pressed(tried, guest, side, monitor, memory, sampler, course, tell)
+            if without:
+                seen = ablation.after(tried.kernel, memory, _read(memory, guest).readings, sampler.lowest().slack_pages)
+                told, contrary = ablation.effects(without, seen)
+                course.settings |= told
+                verdict, reason = (Verdict.INCONCLUSIVE, contrary) if contrary else (verdict, reason)
             facts: dict[str, Any] = {}
             host_mib = _host_mib(guest, side)
             if verdict in (Verdict.WEDGED, Verdict.STALLED, Verdict.OOM, Verdict.PANIC):
-                facts = _bundle(guest, side, monitor, memory, course, folder, margin)
+                facts = _bundle(guest, side, monitor, memory, course, folder, sampler)
             side.order("calm")
             course.sent = _sent(side)
-            result = _result(tried, course, verdict, reason, command=command, margin=margin)
+            result = _result(tried, course, verdict, reason, command=command, sampler=sampler)
             result = replace(result, host_mib=host_mib)
             if facts:
                 result = _diagnosed(result, facts, course, folder)
@@ -182,17 +203,17 @@ def _memory(tried: Tried, guest: Guest) -> Iterator[ram.KernelMemory]:
 
 def _set_up(tried: Tried, guest: Guest, side: FarSide, course: _Course, plan: planned.Planned | None) -> None:
     trial, arm = tried.trial, tried.arm
-    guest.obey(f"net address={GUEST} peer={SERVER} mac={SERVER_MAC}")
+    network(guest)
     values = plan.values if plan else {}
     in_force = measures.before_connecting(guest, arm, trial.sysctl, values)
     course.settings = in_force.settings
     connect(guest, trial, in_force.connect)
     if plan:
-        measures.run_plan(guest, plan.script)
+        measures.run_plan(guest, plan.script, plan.values)
         course.settings |= plan.values
     if not arm.quiet:
-        for number, traffic in enumerate(trial.traffic):
-            _sink(guest, traffic, number)
+        sinks(guest, trial)
+    course.limits = {name: " ".join(guest.obey(f"print /proc/sys/net/ipv4/{name}")[0].split()) for name in LIMITS}
     pages = trial.hog_mib * 256
     guest.obey(f"hogs number={trial.hogs} pages={pages} passes={trial.passes}")
     if not arm.quiet:
@@ -201,17 +222,15 @@ def _set_up(tried: Tried, guest: Guest, side: FarSide, course: _Course, plan: pl
                 _begin(side, traffic, number, course)
 
 
-def connect(guest: Guest, trial: Trial, words: tuple[str, ...]) -> None:
-    """The block user, made and put to use, as swap or as what the transport stands for."""
-    more = " ".join([*words, *([f"memory_max={trial.memcg_mib}", "cgroup=1"] if trial.memcg_mib else [])])
-    port = PORTS[trial.transport]
-    if trial.transport in {"nbd", "qemu-nbd"}:
-        guest.obey(f"nbd address={SERVER} port={port} connections={trial.connections} {more}")
-        device = "/dev/nbd0"
-    else:
-        raise Unsupported(f"transport {trial.transport}: not yet")
-    guest.obey(f"run /bin/mkswap {device}")
-    guest.obey(f"swapon {device}")
+def network(guest: Guest) -> None:
+    """The NIC up, with a permanent neighbour entry for the server."""
+    guest.obey(f"net address={GUEST} peer={SERVER} mac={SERVER_MAC}")
+
+
+def sinks(guest: Guest, trial: Trial) -> None:
+    """What the troubles of a trial arrive at."""
+    for number, traffic in enumerate(trial.traffic):
+        _sink(guest, traffic, number)
 
 
 def _sink(guest: Guest, traffic: TrialTraffic, number: int) -> None:
@@ -249,18 +268,19 @@ def _pressed(
     side: FarSide,
     monitor: Monitor,
     memory: ram.KernelMemory,
-    margin: Margin,
+    sampler: Sampler,
     course: _Course,
     tell: Tell,
 ) -> tuple[Verdict, str]:
     """Lets the load go and watches until the verdict."""
     watch, trial = course.watch, tried.trial
     first = _read(memory, guest)
+    sampler.restart()
     guest.obey("go")
     until = time.monotonic() + WALL_LIMIT_S
     last_second = -1
     while time.monotonic() < until:
-        margin.poll_for(POLL_S)
+        sampler.look_for(POLL_S)
         now = _read(memory, guest)
         guest_ms = (now.ticks - first.ticks) * counters.TICK_MS
         panic = _panic(guest)
@@ -268,11 +288,16 @@ def _pressed(
             raise Gone(f"guest: QEMU ended with status {guest.process.returncode}: {guest.last_words()}")
         if guest_ms // 1000 != last_second:
             last_second = guest_ms // 1000
-            course.seconds.append(_second(guest_ms, now, margin))
+            course.seconds.append(_second(guest_ms, now, sampler))
             tell(f"{guest_ms // 1000} s, {now.done_pages} pages")
         for name in ("udp_mem", "tcp_mem", "frag_bytes"):
             course.peak[name] = max(course.peak.get(name, 0), now.readings[name])
+        began = len(course.done)
         _troubles(tried, side, course, now.done_pages)
+        if len(course.done) != began:
+            course.marks.append((guest_ms, "trouble begins"))
+        if sampler.lowest().slack_pages <= 0 and "below floor" not in dict(map(reversed, course.marks)):
+            course.marks.append((guest_ms, "below floor"))
         seen = Seen(
             guest_ms=guest_ms,
             done_pages=now.done_pages,
@@ -286,8 +311,10 @@ def _pressed(
         if following is Step.CALM:
             tell("stands still: the storm ends")
             side.order("calm")
+            course.marks.append((guest_ms, "storm ends"))
         elif following is Step.LOOK:
             course.looks |= evidence.look(monitor, guest, watch.looks)
+            course.marks.append((guest_ms, f"look {watch.looks}"))
             if watch.looks == 2:
                 watch.same_wait = same_wait(course.looks["blocked-1.txt"], course.looks["blocked-2.txt"])
         elif following is Step.END:
@@ -328,12 +355,11 @@ def _read(memory: ram.KernelMemory, guest: Guest) -> counters.Counters:
     return found
 
 
-def _second(guest_ms: int, now: counters.Counters, margin: Margin) -> Second:
-    free, slack = margin.now()
+def _second(guest_ms: int, now: counters.Counters, sampler: Sampler) -> Second:
     return Second(
         guest_ms=guest_ms,
-        free_pages=free,
-        slack_pages=slack,
+        free_pages=sampler.free_pages(),
+        slack_pages=sampler.take(),
         done_pages=now.done_pages,
         swapped_out_pages=now.readings["pswpout"],
         swapped_in_pages=now.readings["pswpin"],
@@ -357,7 +383,7 @@ def _bundle(
     memory: ram.KernelMemory,
     course: _Course,
     folder: Path,
-    margin: Margin,
+    sampler: Sampler,
 ) -> dict[str, Any]:
     if guest.process.poll() is None and "blocked-1.txt" not in course.looks:
         course.looks |= evidence.look(monitor, guest, 1)
@@ -411,7 +437,7 @@ def _result(
     reason: str,
     *,
     command: list[str] | None = None,
-    margin: Margin | None = None,
+    sampler: Sampler | None = None,
 ) -> TrialResult:
     trial, job, last = tried.trial, tried.job, course.seconds[-1] if course.seconds else None
     return TrialResult(
@@ -425,8 +451,8 @@ def _result(
         seed=job.seed,
         verdict=verdict,
         reason=reason,
-        margin_pages=margin.lowest_slack if margin else None,
-        zones=margin.zones() if margin else (),
+        margin_pages=sampler.lowest().slack_pages if sampler else None,
+        zones=sampler.margins() if sampler else (),
         expected=tried.arm.expect or None,
         sweep=dict(job.sweep),
         settings=course.settings,

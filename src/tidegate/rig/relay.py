@@ -37,25 +37,80 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     queue_frames: int = 512  # that wait for a guest which does not take them; more are dropped, as at a switch
 
 
-class Relay:
-    """Both directions of one wire. Frames go at once when nothing is to be done to them."""
+class Plug:
+    """One end of the wire that is QEMU's: its socket, and the frames that wait for it."""
 
-    def __init__(self, wire: Wire, tap: int, guest: socket.socket, block_port: int, seed: int) -> None:
-        self.wire, self.tap, self.guest, self.block_port = wire, tap, guest, block_port
+    def __init__(self, socket: socket.socket, most_frames: int) -> None:
+        self.socket, self.most_frames = socket, most_frames
+        self.path = ""  # of QEMU's own socket
+        self.waiting: deque[bytes] = deque()
+        self.blocked = False
+        self.sent = self.dropped = 0
+
+    def take(self) -> bytes | None:
+        """The next frame that QEMU sends, None for none; its socket's name is learnt from the first one."""
+        try:
+            frame, sender = self.socket.recvfrom(_FRAME_BYTES)
+        except (BlockingIOError, ConnectionError):
+            return None
+        if not self.path and sender:
+            self.path = sender if isinstance(sender, str) else sender.decode()
+            self.socket.connect(self.path)
+        return frame
+
+    def give(self, frame: bytes) -> None:
+        """Sends a frame, or lets it wait; one too many is dropped, as at a switch."""
+        if len(self.waiting) >= self.most_frames:
+            self.dropped += 1
+            return
+        self.waiting.append(frame)
+        if not self.blocked:
+            self.flush()
+
+    def flush(self) -> None:
+        """A guest whose receive ring is empty makes QEMU stop reading: frames then wait here, as in a switch."""
+        while self.waiting and self.path:
+            try:
+                self.socket.send(self.waiting[0])
+            except BlockingIOError:
+                self.blocked = True
+                return
+            except OSError:
+                pass  # QEMU is gone: the frame is lost
+            self.waiting.popleft()
+            self.sent += 1
+        self.blocked = False
+
+
+class Relay:
+    """Both directions of one wire. Frames go at once when nothing is to be done to them.
+
+    The far end is a tap, and beside it, where the server is a guest of its own, that guest's plug: what is addressed
+    to its MAC goes there.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        tap: int,
+        guest: socket.socket,
+        block_port: int,
+        seed: int,
+        storage: tuple[bytes, socket.socket] | None = None,
+    ) -> None:
+        self.wire, self.tap, self.block_port = wire, tap, block_port
+        self.guest = Plug(guest, wire.queue_frames)
+        self.storage_mac = storage[0] if storage else b""
+        self.storage = Plug(storage[1], wire.queue_frames) if storage else None
         self.chance = (random.Random(seed * 2), random.Random(seed * 2 + 1))  # noqa: S311 - to the guest, from it
         self.late: list[tuple[float, int, int, bytes]] = []
         self.number = 0
         self.free_at = [0.0, 0.0]  # when the wire has sent what it was given, by direction
-        self.to_guest: deque[bytes] = deque()
-        self.blocked = False
-        self.counts = dict.fromkeys(
-            ("to_guest", "from_guest", "lost", "queue_dropped", "block_to_guest", "block_from_guest"), 0
-        )
+        self.counts = dict.fromkeys(("from_guest", "lost", "block_to_guest", "block_from_guest"), 0)
         self.block_frames: deque[tuple[float, int, int, bytes]] = deque(maxlen=_KEPT_BLOCK)
         self.other_frames: deque[tuple[float, int, int, bytes]] = deque(maxlen=_KEPT_OTHER)
         self.last_reply = 0.0  # when the server's last payload went to the guest
         self.last_request = 0.0
-        self.guest_path = ""
         self.plain = wire == Wire(queue_frames=wire.queue_frames)
 
     def from_tap(self) -> None:
@@ -68,20 +123,22 @@ class Relay:
             self._take(0, frame)
 
     def from_guest(self) -> None:
-        """Takes what the guest sends; its socket's name is learnt from the first frame."""
+        """Takes what the guest sends."""
+        self._from(self.guest, 1)
+
+    def from_storage(self) -> None:
+        """Takes what the server's guest sends."""
+        if self.storage is not None:
+            self._from(self.storage, 0)
+
+    def _from(self, plug: Plug, way: int) -> None:
         for _ in range(_MOST_AT_ONCE):
-            try:
-                frame, sender = self.guest.recvfrom(_FRAME_BYTES)
-            except BlockingIOError:
+            frame = plug.take()
+            if frame is None:
                 break
-            except ConnectionError:
-                return
-            if not self.guest_path and sender:
-                self.guest_path = sender if isinstance(sender, str) else sender.decode()
-                self.guest.connect(self.guest_path)
-            self._take(1, frame)
-        if self.blocked:
-            self._flush()
+            self._take(way, frame)
+        if plug.blocked:
+            plug.flush()
 
     def _take(self, way: int, frame: bytes) -> None:
         now = time.monotonic()
@@ -116,30 +173,15 @@ class Relay:
         return max(self.late[0][0] - time.monotonic(), 0.0) if self.late else None
 
     def _deliver(self, way: int, frame: bytes) -> None:
-        if way:
-            self.counts["from_guest"] += 1
+        if not way:
+            self.guest.give(frame)
+            return
+        self.counts["from_guest"] += 1
+        if self.storage is not None and frame[:6] == self.storage_mac:
+            self.storage.give(frame)
+        else:
             with contextlib.suppress(OSError):
                 os.write(self.tap, frame)
-        elif len(self.to_guest) >= self.wire.queue_frames:
-            self.counts["queue_dropped"] += 1
-        else:
-            self.to_guest.append(frame)
-            if not self.blocked:
-                self._flush()
-
-    def _flush(self) -> None:
-        """A guest whose receive ring is empty makes QEMU stop reading: frames then wait here, as in a switch."""
-        while self.to_guest and self.guest_path:
-            try:
-                self.guest.send(self.to_guest[0])
-            except BlockingIOError:
-                self.blocked = True
-                return
-            except OSError:
-                pass  # QEMU is gone: the frame is lost
-            self.to_guest.popleft()
-            self.counts["to_guest"] += 1
-        self.blocked = False
 
     def _remember(self, way: int, frame: bytes, now: float) -> None:
         """Keeps the frame's head for the capture; `block` is TCP from or to the server's port."""
@@ -183,7 +225,9 @@ class Relay:
         ages = {"last_reply_s": self.last_reply, "last_request_s": self.last_request}
         return {
             **self.counts,
-            "waiting": len(self.to_guest),
+            "to_guest": self.guest.sent,
+            "queue_dropped": self.guest.dropped,
+            "waiting": len(self.guest.waiting),
             **{name: now - at if at else -1.0 for name, at in ages.items()},
         }
 
@@ -202,7 +246,7 @@ def _rst(head: bytes, at: int, sequence: int) -> bytes:
 
 def _checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

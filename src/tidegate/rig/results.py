@@ -17,7 +17,8 @@ from tidegate.report.trials_words import EvidenceFile
 from tidegate.rig.results_file import EVIDENCE, RESULTS, Which, which
 from tidegate.trial import TRIAL_SCHEMA, TrialResult
 
-# A page holds the text of the small files; captures and memory dumps stay where they are.
+# A page holds the texts; captures and memory dumps stay where they are.
+_TEXTS = {".diff", ".json", ".jsonl", ".log", ".txt"}
 _FILE_MAX_BYTES = 64 * 1024
 _PAGE_MAX_BYTES = 16 * 1024 * 1024  # of all bundles together
 
@@ -73,7 +74,7 @@ def stale(results: Iterable[TrialResult], code: str) -> tuple[TrialResult, ...]:
 
 
 def read_evidence(place: Path, results: Sequence[TrialResult]) -> dict[str, tuple[EvidenceFile, ...]]:
-    """The files of each trial's bundle, by TrialResult.evidence; the text of the small ones.
+    """The files of each trial's bundle, by TrialResult.evidence; the texts, of long ones the end.
 
     A bundle that is not there has no entry. Nothing outside the directory of the results is read, whatever a result
     names: the results may come from somebody else.
@@ -86,7 +87,7 @@ def read_evidence(place: Path, results: Sequence[TrialResult]) -> dict[str, tupl
         if folder is None or one.evidence is None or one.evidence in found:
             continue
         files = tuple(_files(folder, room))
-        room -= sum(file.size_bytes for file in files if file.text is not None)
+        room -= sum(min(file.size_bytes, _FILE_MAX_BYTES) for file in files if file.text is not None)
         found[one.evidence] = files
     return found
 
@@ -111,17 +112,26 @@ def _files(folder: Path, room: int) -> Iterator[EvidenceFile]:
             continue
         try:
             size = path.stat().st_size
-            text = _text(path.read_bytes()) if size <= min(_FILE_MAX_BYTES, room) else None
+            text = _text(path, size) if min(size, _FILE_MAX_BYTES) <= room else None
         except OSError as error:
             _say(f"{path}: cannot be read ({error.strerror})")
             continue
-        room -= size if text is not None else 0
+        room -= 0 if text is None else min(size, _FILE_MAX_BYTES)
         yield EvidenceFile(name=path.relative_to(folder).as_posix(), size_bytes=size, text=text)
 
 
-def _text(data: bytes) -> str | None:
-    """None for what is no text. A serial line may bring a broken character; that makes it no less a text."""
-    return None if b"\0" in data else data.decode(errors="replace")
+def _text(path: Path, size: int) -> str | None:
+    """A text, of a long one its end, where a console tells how it came; None for what is no text."""
+    if size > _FILE_MAX_BYTES and path.suffix not in _TEXTS:
+        return None
+    with path.open("rb") as file:
+        file.seek(max(size - _FILE_MAX_BYTES, 0))
+        data = file.read(_FILE_MAX_BYTES)
+    if b"\0" in data:
+        return None
+    # A serial line may bring a broken character; that makes it no less a text.
+    left_out = f"[{size - _FILE_MAX_BYTES:,} bytes before this are left out]\n" if size > _FILE_MAX_BYTES else ""
+    return left_out + data.decode(errors="replace")
 
 
 def _say(message: str) -> None:

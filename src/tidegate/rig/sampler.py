@@ -90,6 +90,17 @@ class Sampler:
             self.take()
             time.sleep(every_s)  # Event.wait() with a timeout costs several times as much
 
+    def look_for(self, seconds: float, every_s: float = EVERY_S) -> None:
+        """Looks again and again for so long."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.take()
+            time.sleep(every_s)
+
+    def free_pages(self) -> int:
+        """Free pages of all the zones, now."""
+        return sum(place.free[0][place.free[1]] for place in self._places)
+
     def lowest(self) -> Lowest:
         """The least slack since the start."""
         return Lowest(

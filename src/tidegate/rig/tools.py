@@ -28,6 +28,7 @@ PACKAGES: Mapping[str, str] = {
     "setpriv": "util-linux",
     "sqfstar": "squashfs-tools",
     "gcc": "gcc and libc6-dev",
+    "unshare": "util-linux",
     "tgtadm": "tgt",
     "tgtd": "tgt",
 }

@@ -24,6 +24,7 @@ from tidegate.rig.agent_program import agent_program
 from tidegate.rig.far_side import GUEST_MAC
 from tidegate.rig.initramfs import Entry, cpio, module_bytes
 from tidegate.rig.kernels import Kernel, needed_modules
+from tidegate.rig.nics import nic_of
 from tidegate.rig.servers import child
 from tidegate.rig.tools import cache_directory, locked, program
 from tidegate.units import MIB
@@ -31,7 +32,8 @@ from tidegate.units import MIB
 BUSYBOX_NAMES = (
     "sh", "mkswap", "sysctl", "cat", "echo", "printf", "ls", "mount", "umount", "mkdir", "sleep", "test", "grep",
     "sed", "cut", "tr", "head", "tail", "readlink", "basename", "dirname", "ip", "chroot", "tar", "true", "false", "[",
-    "expr", "id", "uname", "awk", "wc", "sync", "rm", "cp", "find", "sort", "seq",
+    "expr", "id", "uname", "awk", "wc", "sync", "rm", "mv", "cp", "find", "sort",
+    "seq",
 )  # fmt: skip
 TRANSPORT_MODULES: Mapping[str, tuple[str, ...]] = {
     "nbd": ("nbd",),
@@ -40,9 +42,10 @@ TRANSPORT_MODULES: Mapping[str, tuple[str, ...]] = {
     "nvme-tcp": ("nvme_tcp", "nvme"),
     "nfs": ("nfsv4", "nfs"),
     "nfs-mount": ("nfsv4", "nfs"),
+    "nvme-tcp-server": ("nvmet_tcp",),  # of the guest that is the server
+    "nfs-server": ("nfsd",),
 }
 MODULE_OPTIONS = {"nbd": "nbds_max=1"}
-RECORD_MODULES = ("virtio_blk", "squashfs", "overlay")
 CONSOLE_MOST_BYTES = 4 * MIB
 
 
@@ -68,14 +71,14 @@ class Shape:
     gdb: bool = False
     disks: tuple[tuple[str, Path, bool], ...] = ()  # serial, file, read only
     append: str = ""
+    mac: str = GUEST_MAC
 
 
 def initramfs(shape: Shape) -> Path:
     """The initramfs with agent, busybox and the modules in loading order; made once for the same contents."""
-    names = [*shape.nic_modules, *TRANSPORT_MODULES[shape.transport], *(RECORD_MODULES if shape.disks else ())]
-    paths = needed_modules((shape.kernel.modules / "modules.dep").read_text(), ["virtio_pci", *names])
+    paths = module_paths(shape)
     agent, busybox = agent_program(), program("busybox")
-    told = "\n".join([shape.kernel.package_sha256, agent.name, str(busybox.stat().st_size), *paths, *BUSYBOX_NAMES])
+    told = "\n".join([shape.kernel.vmlinuz_sha256, agent.name, str(busybox.stat().st_size), *paths, *BUSYBOX_NAMES])
     with locked(cache_directory() / "initramfs") as folder:
         kept = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.cpio"
         if not kept.exists():
@@ -83,6 +86,15 @@ def initramfs(shape: Shape) -> Path:
             part.write_bytes(cpio(_entries(shape, paths, agent, busybox)))
             part.rename(kept)
         return kept
+
+
+def module_paths(shape: Shape) -> list[str]:
+    """The module files that a guest loads, in loading order, below the kernel's module tree.
+
+    Not those of its disks: a record is taken with the very initramfs of the trial (record_in_guest.py).
+    """
+    names = ["virtio_pci", *shape.nic_modules, *TRANSPORT_MODULES[shape.transport]]
+    return needed_modules((shape.kernel.modules / "modules.dep").read_text(), names)
 
 
 def _entries(shape: Shape, paths: Sequence[str], agent: Path, busybox: Path) -> dict[str, Entry]:
@@ -117,7 +129,7 @@ def command_line(shape: Shape, image: Path, folder: Path) -> list[str]:
     words += ["-chardev", f"socket,id=qmp,path={folder}/qmp.sock", "-mon", "chardev=qmp,mode=control"]
     local, remote = f"{folder}/guest.sock", f"{folder}/far.sock"
     words += ["-netdev", f"dgram,id=wire,local.type=unix,local.path={local},remote.type=unix,remote.path={remote}"]
-    words += nic_words(shape.nic)
+    words += nic_words(shape.nic, shape.mac)
     for serial, path, read_only in shape.disks:
         mode = "on" if read_only else "off"
         words += ["-drive", f"if=none,id={serial},format=raw,readonly={mode},file={path}"]
@@ -127,11 +139,10 @@ def command_line(shape: Shape, image: Path, folder: Path) -> list[str]:
     return words
 
 
-def nic_words(nic: str) -> list[str]:
-    """The NIC's device; one on USB needs a controller."""
-    if nic.startswith("usb"):
-        return ["-device", "qemu-xhci", "-device", f"{nic},netdev=wire,mac={GUEST_MAC}"]
-    return ["-device", f"{nic},netdev=wire,mac={GUEST_MAC},romfile="]
+def nic_words(nic: str, mac: str = GUEST_MAC) -> list[str]:
+    """The NIC's device, after the bus that it hangs on; without a boot ROM, which would cost seconds."""
+    rom = "" if nic.startswith("usb") else ",romfile="
+    return [*nic_of(nic).controller, "-device", f"{nic},netdev=wire,mac={mac}{rom}"]
 
 
 def memory_words(shape: Shape, folder: Path) -> list[str]:
@@ -200,7 +211,7 @@ class Guest:
             elif line == "ok":
                 return printed
             else:
-                raise Lacking(f"guest: {command.split()[0]}: {line.removeprefix('no ')}")
+                raise Lacking(f"guest: {command.split(maxsplit=1)[0]}: {line.removeprefix('no ')}")
 
     def line(self, until: float) -> str:
         """The agent's next line."""

@@ -11,9 +11,9 @@ from enum import StrEnum
 
 from tidegate.trial import Verdict
 
-STILL_MS = 20_000  # without a step: the storm is ended, to see whether it recovers by itself
-AFTER_CALM_MS = 10_000  # then the first look inside
-BETWEEN_LOOKS_MS = 8_000  # and the second one
+STILL_MS = 15_000  # without a step: the storm is ended, to see whether it recovers by itself
+AFTER_CALM_MS = 8_000  # then the first look inside
+BETWEEN_LOOKS_MS = 7_000  # and the second one
 # TCP's capped back-off is 120 s (TCP_RTO_MAX): a connection may be silent for so long and yet go on.
 BACK_OFF_MS = 130_000
 LONGEST_MS = 240_000  # of the load; a guest that still makes steps then is slow, not stuck

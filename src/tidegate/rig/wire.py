@@ -8,15 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tidegate.errors import Lacking
-from tidegate.rig.far_side import Far, Order
+from tidegate.rig.far_side import IN_A_GUEST, Far, Order
 from tidegate.rig.servers import end
+from tidegate.rig.storage_guest import storage_guest
 from tidegate.rig.tools import program
 
 _ANSWER_S = 30.0
@@ -89,7 +90,11 @@ def far_side(far: Far) -> Iterator[FarSide]:
     try:
         side.send(msgspec.json.encode(far))
         side.await_event("ready")
-        yield side
+        with ExitStack() as running:
+            if far.transport in IN_A_GUEST:
+                guest = running.enter_context(storage_guest(far))
+                side.order("server_is", str(guest.process.pid))
+            yield side
     finally:
         if process.stdin is not None:
             with suppress(OSError):

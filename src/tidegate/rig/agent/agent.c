@@ -183,8 +183,9 @@ static int find_nic(void)
 	return fail("no network interface with a device");
 }
 
-static int interface_up(int with, const char *name, const char *address)
+static int interface_up(const char *name, const char *address)
 {
+	int with = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ifreq ask = { 0 };
 	struct sockaddr_in *in = (struct sockaddr_in *)&ask.ifr_addr;
 
@@ -201,21 +202,40 @@ static int interface_up(int with, const char *name, const char *address)
 	if (ioctl(with, SIOCGIFFLAGS, &ask))
 		return fail("flags of %s", name);
 	ask.ifr_flags |= IFF_UP;
-	return ioctl(with, SIOCSIFFLAGS, &ask) ? fail("up %s", name) : 0;
+	if (ioctl(with, SIOCSIFFLAGS, &ask))
+		return fail("up %s", name);
+	close(with);
+	return 0;
+}
+
+/* neighbour peer=P mac=M: a permanent entry, so that nothing need be asked in the middle of it all. */
+static int neighbour(const char *line)
+{
+	char peer[32] = "", mac[32] = "";
+	int with = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), status;
+	struct arpreq entry = { .arp_flags = ATF_COM | ATF_PERM, .arp_ha.sa_family = ARPHRD_ETHER };
+	struct sockaddr_in *in = (struct sockaddr_in *)&entry.arp_pa;
+	unsigned char *to = (unsigned char *)entry.arp_ha.sa_data;
+
+	word(line, "peer", peer, sizeof(peer));
+	word(line, "mac", mac, sizeof(mac));
+	in->sin_family = AF_INET;
+	inet_pton(AF_INET, peer, &in->sin_addr);
+	sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", to, to + 1, to + 2, to + 3, to + 4, to + 5);
+	snprintf(entry.arp_dev, sizeof(entry.arp_dev), "%.15s", nic);
+	status = ioctl(with, SIOCSARP, &entry) ? fail("neighbour entry of %s", peer) : 0;
+	close(with);
+	return status;
 }
 
 /* net address=A peer=P mac=M ring-less: the NIC up, a permanent neighbour entry for the peer (D10 is another case). */
 static int network(const char *line)
 {
-	char address[32], peer[32], mac[32] = "", path[300], carrier = 0;
-	int with = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct arpreq entry = { .arp_flags = ATF_COM | ATF_PERM };
-	struct sockaddr_in *in = (struct sockaddr_in *)&entry.arp_pa;
-	unsigned char *to = (unsigned char *)entry.arp_ha.sa_data;
+	char address[32], peer[32], mac[32], path[300], carrier = 0;
 
 	if (!word(line, "address", address, sizeof(address)) || !word(line, "peer", peer, sizeof(peer)))
 		return fail("net: address= and peer= wanted");
-	if (find_nic() || interface_up(with, "lo", NULL) || interface_up(with, nic, address))
+	if (find_nic() || interface_up("lo", NULL) || interface_up(nic, address))
 		return -1;
 	snprintf(path, sizeof(path), "/sys/class/net/%s/carrier", nic);
 	for (int tries = 0; tries < 200 && carrier != '1'; tries++) { /* a NIC that negotiates takes its time */
@@ -231,17 +251,7 @@ static int network(const char *line)
 		errno = 0;
 		return fail("%s: no carrier", nic);
 	}
-	if (word(line, "mac", mac, sizeof(mac))) {
-		in->sin_family = AF_INET;
-		inet_pton(AF_INET, peer, &in->sin_addr);
-		entry.arp_ha.sa_family = ARPHRD_ETHER;
-		sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", to, to + 1, to + 2, to + 3, to + 4, to + 5);
-		snprintf(entry.arp_dev, sizeof(entry.arp_dev), "%.15s", nic);
-		if (ioctl(with, SIOCSARP, &entry))
-			return fail("neighbour entry of %s", peer);
-	}
-	close(with);
-	return 0;
+	return word(line, "mac", mac, sizeof(mac)) ? neighbour(line) : 0;
 }
 
 /* write PATH TEXT */
@@ -343,6 +353,8 @@ static int obey(int port, char *line)
 		rest = "";
 	if (!strcmp(command, "net"))
 		return network(rest);
+	if (!strcmp(command, "neighbour"))
+		return neighbour(rest);
 	if (!strcmp(command, "write"))
 		return write_file(rest);
 	if (!strcmp(command, "file"))
@@ -353,6 +365,8 @@ static int obey(int port, char *line)
 		return print(port, rest);
 	if (!strcmp(command, "nbd"))
 		return connect_nbd(rest);
+	if (!strcmp(command, "iscsi"))
+		return connect_iscsi(rest);
 	if (!strcmp(command, "nvme"))
 		return connect_nvme(rest);
 	if (!strcmp(command, "nfs"))

@@ -55,6 +55,13 @@ int connect_nvme(const char *line);
 int mount_nfs(const char *line);
 int swap_on(const char *path);
 int second_reader(const char *line);
+int whole(int from, void *into, size_t size);
+int enter_cgroup(long max_mib);
+int dial(const char *line);
+int await_size(const char *path, int ms);
+int connect_apart(const char *line, int (*body)(const char *line));
+/* iscsi.c */
+int connect_iscsi(const char *line);
 /* pressure.c */
 int hogs(const char *line);
 int go(void);

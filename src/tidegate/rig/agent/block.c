@@ -33,7 +33,7 @@
 #define NO_ZEROES 2
 #define OPT_EXPORT_NAME 1
 
-static int whole(int from, void *into, size_t size)
+int whole(int from, void *into, size_t size)
 {
 	for (size_t used = 0; used < size;) {
 		ssize_t n = read(from, (char *)into + used, size - used);
@@ -47,7 +47,7 @@ static int whole(int from, void *into, size_t size)
 
 /* A cgroup of its own: SO_RESERVE_MEM asks for a socket made in a memory cgroup other than the root
  * (sk_set_memalloc aside, sock_reserve_memory() of net/core/sock.c: !mem_cgroup_sockets_enabled || !sk->sk_memcg). */
-static int enter_cgroup(long max_mib)
+int enter_cgroup(long max_mib)
 {
 	char text[32];
 
@@ -64,7 +64,7 @@ static int enter_cgroup(long max_mib)
 	return reason[0] ? -1 : 0;
 }
 
-static int dial(const char *line)
+int dial(const char *line)
 {
 	char address[32] = "";
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(number(line, "port", 10809)) };
@@ -140,8 +140,7 @@ static int nbd_set_up(const char *line, int device)
 		}
 		if (ioctl(device, NBD_SET_SOCK, with))
 			return fail("nbd: NBD_SET_SOCK");
-		close(with);
-	}
+	} /* the sockets stay open, as nbd-client's do: who looks at the guest finds whose they are */
 	return 0;
 }
 
@@ -160,6 +159,7 @@ int connect_nbd(const char *line)
 		int device;
 
 		close(told[0]);
+		prctl(PR_SET_NAME, "nbd-client"); /* what it stands for; a server behind a socket pair has other names */
 		mlockall(MCL_CURRENT | MCL_FUTURE);
 		prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 		reason[0] = 0;
@@ -185,24 +185,56 @@ out:
 		errno = 0;
 		return status <= 0 ? fail("nbd: the connector ended") : -1;
 	}
-	for (int tries = 0; tries < 100; tries++) { /* NBD_DO_IT sets the capacity */
-		char size[80], text[32] = "";
-		int from;
+	return await_size(path, 2000); /* NBD_DO_IT sets the capacity */
+}
 
-		snprintf(size, sizeof(size), "/sys/block/%s/size", strrchr(path, '/') + 1);
-		from = open(size, O_RDONLY | O_CLOEXEC);
-		if (from >= 0 && read(from, text, sizeof(text) - 1) > 0 && strtol(text, NULL, 10) > 0) {
-			close(from);
-			return 0;
-		}
+/* Waits until a block device is there and has a size. */
+int await_size(const char *path, int ms)
+{
+	char size[80], text[32];
+
+	snprintf(size, sizeof(size), "/sys/block/%s/size", strrchr(path, '/') + 1);
+	for (uint64_t until = now_ms() + ms; now_ms() < until; usleep(20000)) {
+		int from = open(size, O_RDONLY | O_CLOEXEC);
+		ssize_t n = from < 0 ? 0 : read(from, text, sizeof(text) - 1);
+
 		close(from);
-		usleep(20000);
+		text[n > 0 ? n : 0] = 0;
+		if (strtol(text, NULL, 10) > 0)
+			return 0;
 	}
+	errno = 0;
 	return fail("%s: no size", path);
 }
 
-/* nvme address=A port=P nqn=N [queues=K]: what nvme-cli writes to the same file. */
-int connect_nvme(const char *line)
+/* Connects in a process of its own, for the memory cgroup that a socket may be made in. Its trouble is ours. */
+int connect_apart(const char *line, int (*body)(const char *line))
+{
+	int told[2], status;
+	pid_t child;
+
+	if (pipe(told))
+		return fail("pipe");
+	child = fork();
+	if (child == 0) {
+		mlockall(MCL_CURRENT | MCL_FUTURE);
+		reason[0] = 0;
+		if ((number(line, "cgroup", 0) && enter_cgroup(number(line, "memory_max", 0))) || body(line))
+			write(told[1], reason, strlen(reason) + 1);
+		else
+			write(told[1], "", 1);
+		_exit(0);
+	}
+	close(told[1]);
+	status = child < 0 ? -1 : read(told[0], reason, sizeof(reason) - 1);
+	close(told[0]);
+	errno = 0;
+	if (status <= 0)
+		return fail("the connector ended");
+	return reason[0] ? -1 : 0;
+}
+
+static int add_nvme(const char *line)
 {
 	char address[32] = "", nqn[128] = "", text[512];
 	int device = open("/dev/nvme-fabrics", O_RDWR | O_CLOEXEC), n;
@@ -218,17 +250,29 @@ int connect_nvme(const char *line)
 	return n;
 }
 
-/* nfs address=A export=/path options=...: mounted on /mnt. */
-int mount_nfs(const char *line)
+/* nvme address=A port=P nqn=N [queues=K]: what nvme-cli writes to the same file. */
+int connect_nvme(const char *line)
 {
-	char address[32] = "", export[128] = "/", options[256], source[192], more[128] = "vers=4.2,proto=tcp";
+	return connect_apart(line, add_nvme) || await_size("/dev/nvme0n1", 10000) ? -1 : 0;
+}
+
+/* mount.nfs of nfs-utils finds out clientaddr= and addr= by itself; mount(2) wants them. */
+static int add_nfs(const char *line)
+{
+	char address[32] = "", client[32] = "", options[256], source[64], more[128] = "vers=4.2,proto=tcp,hard,sec=sys";
 
 	word(line, "address", address, sizeof(address));
-	word(line, "export", export, sizeof(export));
+	word(line, "client", client, sizeof(client));
 	word(line, "options", more, sizeof(more));
-	snprintf(source, sizeof(source), "%s:%s", address, export);
-	snprintf(options, sizeof(options), "addr=%s,%s", address, more);
+	snprintf(source, sizeof(source), "%s:/", address);
+	snprintf(options, sizeof(options), "addr=%s,clientaddr=%s,%s", address, client, more);
 	return mount(source, "/mnt", "nfs", 0, options) ? fail("mount %s %s", source, options) : 0;
+}
+
+/* nfs address=A client=C options=...: mounted on /mnt. */
+int mount_nfs(const char *line)
+{
+	return connect_apart(line, add_nfs);
 }
 
 int swap_on(const char *path)
