@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -75,15 +74,17 @@ class _Course:
     marks: list[tuple[int, str]] = field(default_factory=list)  # guest_ms and what happened, for the bundle's trace
 
 
-def run_job(job: Job, folder: Path, tell: Tell = lambda _: None) -> TrialResult:
-    """Makes the trial; a bundle goes to `folder` when it failed. A lost trial is made once more, and counted.
+def run_job(job: Job, folder: Path, tell: Tell = lambda _: None, *, dump: bool = False) -> TrialResult:
+    """Makes the trial; a bundle goes to `folder` unless it survived. A lost trial is made once more, and counted.
+
+    With `dump` the bundle has the guest's memory, as large as the guest is.
 
     Lacking, Unsupported, BadInput and Usage where it cannot be made at all.
     """
     tried = tried_job(job)
-    result = _once(tried, folder, tell)
+    result = _once(tried, folder, tell, dump)
     if result.verdict is Verdict.LOST:
-        again = _once(tried, folder, tell)
+        again = _once(tried, folder, tell, dump)
         result = replace(again, tries=2)
     return result
 
@@ -127,13 +128,13 @@ def trial_of(case: Case, job: Job) -> Trial:
     return msgspec.convert(table, Trial)
 
 
-def _once(tried: Tried, folder: Path, tell: Tell) -> TrialResult:
+def _once(tried: Tried, folder: Path, tell: Tell, dump: bool) -> TrialResult:
     start = time.monotonic()
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     place = TMPFS if TMPFS.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="tidegate-trial.", dir=place) as made:
         try:
-            result = _in_folder(tried, Path(made), folder, tell)
+            result = _in_folder(tried, Path(made), folder, tell, dump)
         except Gone as trouble:
             result = _result(tried, _Course(), Verdict.LOST, str(trouble))
     return replace(result, wall_s=round(time.monotonic() - start, 1), started=begun)
@@ -158,7 +159,7 @@ def far_of(tried: Tried, place: Path) -> Far:
     )
 
 
-def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell) -> TrialResult:
+def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell, dump: bool) -> TrialResult:
     far = far_of(tried, place)
     course = _Course()
     plan = planned.plan_for(tried, tell) if "plan" in tried.arm.measures else None
@@ -181,16 +182,16 @@ def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell) -> TrialResu
                 told, contrary = ablation.effects(without, seen)
                 course.settings |= told
                 verdict, reason = (Verdict.INCONCLUSIVE, contrary) if contrary else (verdict, reason)
-            facts: dict[str, Any] = {}
             host_mib = _host_mib(guest, side)
-            if verdict in (Verdict.WEDGED, Verdict.STALLED, Verdict.OOM, Verdict.PANIC):
-                facts = _bundle(guest, side, monitor, memory, course, folder, sampler)
+            bundled = verdict is not Verdict.SURVIVED
+            if bundled:
+                _bundle(tried, guest, side, monitor, memory, course, folder, dump)
             side.order("calm")
             course.sent = _sent(side)
             result = _result(tried, course, verdict, reason, command=command, sampler=sampler)
             result = replace(result, host_mib=host_mib)
-            if facts:
-                result = _diagnosed(result, facts, course, folder)
+            if bundled:
+                result = _diagnosed(result, folder)
             return result
 
 
@@ -220,6 +221,7 @@ def _set_up(tried: Tried, guest: Guest, side: FarSide, course: _Course, plan: pl
         for number, traffic in enumerate(trial.traffic):
             if not traffic.from_done_pages:
                 _begin(side, traffic, number, course)
+                course.marks.append((0, "trouble begins"))
 
 
 def network(guest: Guest) -> None:
@@ -296,7 +298,7 @@ def _pressed(
         _troubles(tried, side, course, now.done_pages)
         if len(course.done) != began:
             course.marks.append((guest_ms, "trouble begins"))
-        if sampler.lowest().slack_pages <= 0 and "below floor" not in dict(map(reversed, course.marks)):
+        if sampler.lowest().slack_pages <= 0 and all(word != "below floor" for _, word in course.marks):
             course.marks.append((guest_ms, "below floor"))
         seen = Seen(
             guest_ms=guest_ms,
@@ -377,38 +379,49 @@ def _panic(guest: Guest) -> str:
 
 
 def _bundle(
+    tried: Tried,
     guest: Guest,
     side: FarSide,
     monitor: Monitor,
     memory: ram.KernelMemory,
     course: _Course,
     folder: Path,
-    sampler: Sampler,
-) -> dict[str, Any]:
+    dump: bool,
+) -> None:
     if guest.process.poll() is None and "blocked-1.txt" not in course.looks:
         course.looks |= evidence.look(monitor, guest, 1)
         course.looks |= evidence.look(monitor, guest, 2)
-    return evidence.gather(
+    evidence.gather(
         folder,
         guest=guest,
         monitor=monitor,
         memory=memory,
         far=side,
+        port=PORTS[tried.trial.transport],
         looks=course.looks,
         seconds=course.seconds,
-        readings=_read(memory, guest).readings,
+        counted=_read(memory, guest),
+        limits=course.limits,
+        marks=[*course.marks, (course.watch.progress_ms, "last step")],
+        dump=dump,
     )
 
 
-def _diagnosed(result: TrialResult, facts: dict[str, Any], course: _Course, folder: Path) -> TrialResult:
+def _diagnosed(result: TrialResult, folder: Path) -> TrialResult:
+    """The bundle says what it was: trial.json is there first, since a diagnosis needs nothing but the folder."""
     from tidegate.rig.diagnosis import diagnose
 
-    found = diagnose(result, facts, course.looks)
-    result = replace(result, finding=found.finding, diagnosis=found.text, evidence=folder.name)
-    lines = [found.text, "", *found.lines]
-    (folder / "diagnosis.txt").write_text("\n".join(lines) + "\n")
-    (folder / "trial.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    result = replace(result, evidence=folder.name)
+    _write_result(folder, result)
+    found = diagnose(folder)
+    result = replace(result, finding=found.finding, diagnosis=found.text, fingerprint=found.fingerprint)
+    _write_result(folder, result)
+    (folder / "diagnosis.txt").write_text("\n".join([found.text, "", *found.lines]) + "\n")
     return result
+
+
+def _write_result(folder: Path, result: TrialResult) -> None:
+    (folder / "trial.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
 
 
 def _sent(side: FarSide) -> int:
@@ -467,6 +480,13 @@ def _result(
         command=shlex.join(command or []),
         code=code_hash(),
     )
+
+
+def set_up_by_hand(tried: Tried, guest: Guest, side: FarSide) -> None:
+    """A guest as its trial would find it before the pressure, with no storm."""
+    calm = replace(tried, arm=msgspec.structs.replace(tried.arm, quiet=True))
+    plan = planned.plan_for(calm, lambda _: None) if "plan" in calm.arm.measures else None
+    _set_up(calm, guest, side, _Course(), plan)
 
 
 def check_job(job: Job) -> None:

@@ -3,11 +3,13 @@
 The guest of a trial holds busybox only, so a Debian root with Python is mounted beside it from read-only disks, and
 `tidegate record` runs there in a chroot. The modules that those disks need are not in the initramfs: it is the one of
 the trial, byte for byte, since its size moves min_free_kbytes (init_per_zone_wmark_min() runs before free_initrd_mem()
-gives its pages to the zone). They come over the serial line, and what they take is no number of the record.
+gives its pages to the zone). They come over the serial line, and what they take is no number of the record. The disks
+are plugged in after the boot: the firmware keeps pages for every disk it finds, which moved tcp_mem by a page.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -24,6 +26,7 @@ from tidegate.rig import disks
 from tidegate.rig.connecting import connect
 from tidegate.rig.initramfs import JOB_DISK, MODULES_DISK, OUT_DISK, ROOT_DISK, module_bytes
 from tidegate.rig.kernels import Debian, needed_modules
+from tidegate.rig.monitor import Monitor
 from tidegate.rig.tools import cache_directory, locked
 from tidegate.rig.trial_guest import Guest, Shape, booted, initramfs, module_paths
 from tidegate.units import MIB
@@ -132,6 +135,7 @@ def _taken(tried: Tried, tell: Tell) -> dict[str, bytes]:
             measures.set_always(guest, tried.trial.sysctl)
             connect(guest, tried.trial, ())
             one_trial.sinks(guest, tried.trial)
+            _plug_in(guest, shape)
             tell("records")
             _run(guest, shape)
             side.order("stats")
@@ -154,6 +158,12 @@ def _with_disks(shape: Shape, folder: Path) -> Shape:
             (OUT_DISK, folder / "out.disk", False),
         ),
     )
+
+
+def _plug_in(guest: Guest, shape: Shape) -> None:
+    with contextlib.closing(Monitor(guest.qmp_line)) as monitor:
+        for name, _, _ in shape.disks:
+            monitor.ask("device_add", driver="virtio-blk-pci", id=f"{name}-device", drive=name, serial=name)
 
 
 def _run(guest: Guest, shape: Shape) -> None:

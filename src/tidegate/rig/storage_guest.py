@@ -48,14 +48,15 @@ echo {port} >ports/1/addr_trsvcid
 /bin/busybox ln -s /sys/kernel/config/nvmet/subsystems/{nqn} ports/1/subsystems/{nqn}
 """
 
-# The export's flags: insecure port, async, no subtree check, fsid=0 (include/uapi/linux/nfsd/export.h). The grace
-# period is for clients of a server that was there before.
+# The export's flags: insecure port, async, no subtree check, fsid=0 (include/uapi/linux/nfsd/export.h). Version 3 would
+# have to be registered with rpcbind (vs_rpcb_optnl). The grace period is for clients of a server that was there before.
 _NFS = """\
 /bin/mount -t nfsd nfsd /proc/fs/nfsd
 /bin/busybox chmod 777 /srv
 printf '%s\\n' 'nfsd {guest} 2147483647 guest' >/proc/net/rpc/auth.unix.ip/channel
 printf '%s\\n' 'guest /srv 2147483647 9234 65534 65534 0' >/proc/net/rpc/nfsd.export/channel
 printf '%s\\n' 'guest 1 \\x00000000 2147483647 /srv' >/proc/net/rpc/nfsd.fh/channel
+echo -3 >/proc/fs/nfsd/versions
 echo 10 >/proc/fs/nfsd/nfsv4gracetime
 echo tcp {port} >/proc/fs/nfsd/portlist
 echo 4 >/proc/fs/nfsd/threads

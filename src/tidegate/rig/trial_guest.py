@@ -69,7 +69,7 @@ class Shape:
     nodes: int = 1
     accelerator: str = "tcg"
     gdb: bool = False
-    disks: tuple[tuple[str, Path, bool], ...] = ()  # serial, file, read only
+    disks: tuple[tuple[str, Path, bool], ...] = ()  # id, file, read only; plugged in later, see record_in_guest.py
     append: str = ""
     mac: str = GUEST_MAC
 
@@ -133,7 +133,6 @@ def command_line(shape: Shape, image: Path, folder: Path) -> list[str]:
     for serial, path, read_only in shape.disks:
         mode = "on" if read_only else "off"
         words += ["-drive", f"if=none,id={serial},format=raw,readonly={mode},file={path}"]
-        words += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
     if shape.gdb:
         words += ["-gdb", f"unix:{folder}/gdb.sock,server=on,wait=off"]
     return words

@@ -309,6 +309,24 @@ static int run(char *rest)
 		      : 0;
 }
 
+/* shell: busybox's shell on the console, for people. */
+static int shell(void)
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		int console = open("/dev/ttyS0", O_RDWR);
+
+		munlockall();
+		setsid();
+		ioctl(console, TIOCSCTTY, 1);
+		dup2(console, 0), dup2(console, 1), dup2(console, 2);
+		execve("/bin/sh", (char *[]){ "sh", "-i", NULL }, (char *[]){ "PATH=/bin", "PS1=guest# ", NULL });
+		_exit(127);
+	}
+	return child < 0 ? fail("fork") : 0;
+}
+
 /* print PATH: a file's text, in lines that begin with a tab, before the answer. */
 static int print(int to, const char *path)
 {
@@ -361,6 +379,8 @@ static int obey(int port, char *line)
 		return receive_file(port, rest);
 	if (!strcmp(command, "run"))
 		return run(rest);
+	if (!strcmp(command, "shell"))
+		return shell();
 	if (!strcmp(command, "print"))
 		return print(port, rest);
 	if (!strcmp(command, "nbd"))
