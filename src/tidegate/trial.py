@@ -100,6 +100,7 @@ class TrialResult:
     peak_udp_mem_pages: int = 0
     peak_tcp_mem_pages: int = 0
     oom_kills: int = 0
+    check: str | None = None  # arms with the plan: what `tidegate check` says of the guest with it in force
     finding: str | None = None  # D1, D2, ...: which way to deadlock it was
     diagnosis: str | None = None  # one paragraph: which wait, which pool
     fingerprint: str | None = None  # the decisive waits joined: equal ones are the same failure

@@ -97,3 +97,11 @@ def test_the_output_has_the_diagnosis_and_how_to_repeat_it() -> None:
 def test_control_characters_do_not_break_the_xml() -> None:
     text = junit_xml(trials_made.hostile())
     assert all(sign.isprintable() or sign == "\n" for sign in text)
+
+
+def test_the_suite_starts_with_its_first_trial() -> None:
+    made = [
+        trials_made.result(Verdict.WEDGED, at, started=f"2026-11-24T18:0{9 - at}:00+00:00")
+        for at in (1, 2, 3)
+    ]
+    assert parsed(trials_made.trials(made))[0].attrib["timestamp"] == "2026-11-24T18:06:00"

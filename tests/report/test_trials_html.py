@@ -121,7 +121,8 @@ def test_everything_needed_to_repeat_a_trial_is_there() -> None:
             *one.settings,
         ):
             assert text in whole
-        assert (one.diagnosis or "") in whole
+        for said in (one.diagnosis, one.fingerprint, one.check):
+            assert (said or "") in whole
 
 
 def test_evidence_stands_there_as_it_is_and_what_does_not_is_named() -> None:

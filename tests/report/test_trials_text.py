@@ -10,7 +10,7 @@ import pytest
 from tests.report import trials_made
 
 from tidegate.report.trials_text import tallies_text, trials_text
-from tidegate.report.trials_words import cells, percent, place_of, share_words, trial_command
+from tidegate.report.trials_words import cells, matrix, percent, place_of, share_words, trial_command
 from tidegate.trial import Job, Trials, Verdict
 
 SAMPLES = pytest.mark.parametrize("sample", trials_made.ALL)
@@ -53,6 +53,7 @@ def test_a_failure_with_what_is_needed_to_repeat_it() -> None:
     assert f"      {one.command}" in lines
     assert "    evidence: evidence/stock-7" in lines
     assert "    finding: D1" in lines
+    assert "    waits: swap_writepage nbd_send_cmd" in lines
     filled = " ".join(text.split())
     for part in (one.reason, one.diagnosis or "", one.kernel_sha256, one.kernel, "WEDGED stock, seed 7"):
         assert part in filled
@@ -157,3 +158,16 @@ def test_each_trial_is_in_the_cell_that_counts_it() -> None:
 def test_a_case_by_path_is_the_case_by_name() -> None:
     one = trials_made.result(Verdict.WEDGED, case="some/where/swap-over-nbd.toml")
     assert place_of(one) == place_of(trials_made.result(Verdict.WEDGED))
+
+
+def test_the_arm_that_others_are_held_against_is_the_first_column() -> None:
+    made = (
+        trials_made.run("plan", "S", nic="e1000")
+        + trials_made.run("plan", "S")
+        + trials_made.run("stock", "W")
+    )
+    made += trials_made.run("stock", "W", nic="e1000")
+    arms, rows = matrix(trials_made.trials(made))
+    assert arms == ("stock", "plan")
+    assert [place.nic for place in rows] == ["e1000", "virtio-net-pci"]
+    assert all(tuple(row) == arms for row in rows.values())

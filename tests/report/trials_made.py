@@ -94,6 +94,8 @@ def result(verdict: Verdict, seed: int = 1, *, arm: str = "stock", **more: objec
             if failed
             else None
         ),
+        fingerprint="swap_writepage nbd_send_cmd" if failed else None,
+        check="AT_RISK" if arm == "plan" else None,
         evidence=f"evidence/{arm}-{seed}" if failed else None,
         seconds=curve,
         host_mib=184,
@@ -196,6 +198,8 @@ def hostile() -> Trials:
         "reason": HOSTILE,
         "diagnosis": HOSTILE,
         "finding": HOSTILE,
+        "check": HOSTILE,
+        "fingerprint": HOSTILE,
         "command": HOSTILE,
         "kernel": HOSTILE,
     }

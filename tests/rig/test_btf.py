@@ -117,6 +117,18 @@ def test_bit_fields_are_refused_and_whole_members_beside_them_are_not() -> None:
         btf.offsets(made(), {"flags": ["odd"]})
 
 
+def test_a_bit_is_a_byte_and_a_mask() -> None:
+    blob = Blob()
+    word = blob.add("u8", 1, 0, 1, bytes(4))
+    inner = blob.structure("", 2, [("a", word, 1 << 24 | 3), ("b", word, 1 << 24 | 14)], flag=True)
+    blob.structure("sk_buff", 8, [("len", word, 0), ("", inner, 32), ("two", word, 2 << 24 | 48)], flag=True)
+    assert btf.bit(blob.bytes(), "sk_buff", "a") == (4, 0x08)
+    assert btf.bit(blob.bytes(), "sk_buff", "b") == (5, 0x40)
+    for member, words in {"len": "whole bytes", "two": "2 bits", "none": "nothing"}.items():
+        with pytest.raises(Unsupported, match=words):
+            btf.bit(blob.bytes(), "sk_buff", member)
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [

@@ -339,7 +339,7 @@ def test_ctrl_c_ends_what_runs_and_keeps_what_ended(
 ) -> None:
     process = command("endless", 5, "--jobs", "2")
     until(lambda: lines(tmp_path / "out") == 1 and len(programs(runs)) >= 2, "no program was started")
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everybody in the foreground
     output, errors = process.communicate(timeout=SOON_S)
     assert process.returncode == 130
     assert "stock" in output

@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", action="append", default=[], metavar="K", help="see tidegate kernels; a path too")
     parser.add_argument("--nic", action="append", default=[], metavar="NIC", help="QEMU's model; may be repeated")
     parser.add_argument("--transport", action="append", default=[], metavar="T", help="nbd, iscsi, ...")
+    parser.add_argument(
+        "--set", action="append", default=[], type=setting, metavar="KEY=N", help="a number of the [trial] part"
+    )
     parser.add_argument("-n", type=whole(1, 10_000), default=3, metavar="N", help="boots an arm (default: 3)")
     parser.add_argument("--seed", type=whole(0, 1 << 31), metavar="S", help="the first seed (default: goes on)")
     parser.add_argument("--until-sure", action="store_true", help="stop an arm as soon as it is sure")
@@ -60,6 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gdb", action="store_true", help="as --shell, with QEMU's gdb stub and how to attach")
     parser.add_argument("--json", action="store_true", help="print JSON (tidegate.trials/1)")
     parser.add_argument("--all", action="store_true", help="every failure, and how to repeat it")
+
+
+def setting(text: str) -> tuple[str, int]:
+    """A type for argparse: delay_us=50000."""
+    name, _, value = text.partition("=")
+    if not name or not value.isascii() or not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a key and a whole number: delay_us=50000")
+    return name, int(value)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _planned(args: argparse.Namespace, directory: Path) -> list[Planned]:
-    from tidegate.rig.campaign_file import Campaign, planned_trials
+    from tidegate.rig.campaign_file import Campaign, Sweep, planned_trials
 
     campaign = Campaign(
         cases=tuple(args.case),
@@ -86,6 +97,7 @@ def _planned(args: argparse.Namespace, directory: Path) -> list[Planned]:
         kernels=tuple(args.kernel),
         nics=tuple(args.nic),
         transports=tuple(args.transport),
+        sweep=tuple(Sweep(key=name, values=(value,)) for name, value in args.set),
         n=1 if args.dry_run or args.shell or args.gdb else args.n,
         seed=_first_seed(directory) if args.seed is None else args.seed,
     )

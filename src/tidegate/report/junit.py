@@ -63,10 +63,10 @@ def _suite(name: str, row: Sequence[Cell]) -> Element:
         time=f"{wall_s:.1f}",
     )
     if started:
-        suite.set("timestamp", printable(started).removesuffix("Z"))
+        suite.set("timestamp", printable(started).removesuffix("Z").removesuffix("+00:00"))  # UTC, unsaid
     properties = ET.SubElement(suite, "properties")
     for cell in row:
-        value = f"{share_words(cell.tally)}"
+        value = share_words(cell.tally)
         ET.SubElement(properties, "property", name=f"failed {printable(cell.tally.arm)}", value=value)
     suite.extend(_case(name, one) for _, one in pairs)
     return suite

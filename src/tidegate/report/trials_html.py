@@ -346,6 +346,10 @@ def _numbers(one: TrialResult, at: str) -> Markup:
         ("most held by sockets", f"udp {one.peak_udp_mem_pages:,}, tcp {one.peak_tcp_mem_pages:,} pages"),
         ("OOM kills", number(one.oom_kills, f"{one.oom_kills:,}", f"{at}/oom_kills")),
     ]
+    if one.fingerprint:
+        rows.append(("waits that decide it; equal ones are the same failure", shown_code(one.fingerprint)))
+    if one.check:
+        rows.append(("tidegate check, with the plan in force", one.check))
     if one.tries > 1:
         rows.append(("tries", f"{one.tries}: those before were lost"))
     rows += [(shown_code(name), shown_code(value)) for name, value in one.settings.items()]

@@ -199,6 +199,8 @@ def _failure(cell: Cell, one: TrialResult, screen: Screen, code: str | None) -> 
     said = [
         *(fill(f"Diagnosis: {sentence(one.diagnosis)}", screen, 4) if one.diagnosis else []),
         *(fill(f"finding: {printable(one.finding)}", screen, 4) if one.finding else []),
+        *(fill(f"waits: {printable(one.fingerprint)}", screen, 4, 2) if one.fingerprint else []),
+        *(fill(f"check, with the plan in force: {printable(one.check)}", screen, 4, 2) if one.check else []),
         *fill(about_words(one), screen, 4, 2),
         *([f"    evidence: {printable(one.evidence)}"] if one.evidence else []),
         *fill(f"kernel: {kernel_words(one)}", screen, 4, 2),

@@ -30,6 +30,7 @@ MEANS = {
     Verdict.INCONCLUSIVE: "what was to be tried was not there, or the trial was cut; not counted",
     Verdict.LOST: "the emulator, the server or the boot failed, twice; not counted",
 }
+CONTROL = "stock"
 MORE_THAN_HALF_FAIL = "FAIL"
 NO_MARGIN = "margin not measured"
 
@@ -108,12 +109,16 @@ def cells(trials: Trials) -> tuple[Cell, ...]:
 
 
 def matrix(trials: Trials) -> tuple[tuple[str, ...], dict[Place, dict[str, Cell]]]:
-    """The arms, which are the columns, and the rows; both in the order of the tallies."""
-    arms = tuple(dict.fromkeys(one.arm for one in trials.tallies))
+    """The arms, which are the columns, and the rows; in the order of the tallies.
+
+    But the arm that all others are held against stands first: tallies are in the order in which trials ended.
+    """
+    arms = tuple(sorted(dict.fromkeys(one.arm for one in trials.tallies), key=lambda arm: arm != CONTROL))
     rows: dict[Place, dict[str, Cell]] = {}
-    for cell in cells(trials):
+    for cell in sorted(cells(trials), key=lambda cell: arms.index(cell.tally.arm)):
         rows.setdefault(cell.place, {})[cell.tally.arm] = cell
-    return arms, rows
+    places = dict.fromkeys(place_of(one) for one in trials.tallies)
+    return arms, {place: rows[place] for place in places}
 
 
 # Words

@@ -26,7 +26,9 @@ from tidegate.rig.trial_guest import Guest
 from tidegate.rig.vmlinux import section, uncompressed
 
 ALLOC_NO_WATERMARKS = 0x4  # mm/internal.h
-NODE_RECLAIM_BITS = 0x7  # include/linux/swap.h:node_reclaim_enabled(): RECLAIM_ZONE | RECLAIM_WRITE | RECLAIM_UNMAP
+NODE_RECLAIM_BITS = (
+    0x7  # RECLAIM_ZONE | RECLAIM_WRITE | RECLAIM_UNMAP, in mm/internal.h:node_reclaim_enabled()
+)
 KEY = "memalloc_socks_key"
 SETTING = "ablate:"
 _PAGE = 4096
@@ -96,7 +98,7 @@ def returns(value: int | None, text: Text) -> Sequence[Patch]:
     new = _RETURN[value]
     if first is None or first.size < len(new):
         found = text.code[start : start + 8].hex()
-        raise Unsupported(f"{text.name}: found {found} at its beginning, expected a NOP of 5 bytes for ftrace")
+        raise Unsupported(f"{text.name}: found {found} at its start, expected a NOP of 5 bytes for ftrace")
     return [_patch(text, start, new + b"\x90" * (first.size - len(new)))]
 
 
@@ -113,7 +115,9 @@ def never_marked(times: int, text: Text) -> Sequence[Patch]:
             found.append(_zero_mask(text, one))
         elif one.mnemonic == "movzx" and _reads(one, offset):
             loaded.add(_whole(one, one.operands[0].reg))
-        elif one.mnemonic == "and" and _is_immediate(one, mask) and _whole(one, one.operands[0].reg) in loaded:
+        elif (
+            one.mnemonic == "and" and _is_immediate(one, mask) and _whole(one, one.operands[0].reg) in loaded
+        ):
             found.append(_zero_mask(text, one))
     return _as_often(text, found, times, f"tests of skb->pfmemalloc (byte {offset:#x}, bit {mask:#x})")
 
@@ -124,7 +128,7 @@ def keeps_watermarks(text: Text) -> Sequence[Patch]:
     The request then has `min` as its floor. The test of alloc_flags, which lie on the stack, stands between the
     watermark's and node_reclaim_enabled()'s.
     """
-    code = list(_instructions(text))
+    code = _instructions(text)
     found = [
         _zero_mask(text, one)
         for one, jump, after in zip(code, code[1:], code[2:], strict=False)
@@ -142,7 +146,9 @@ def never_calls(callee: str, text: Text) -> Sequence[Patch]:
     found = [
         _patch(text, one.address - text.address, _NOP5 if one.mnemonic == "call" else b"\xc3" + b"\x90" * 4)
         for one in _instructions(text)
-        if one.mnemonic in {"call", "jmp"} and one.size == 5 and one.operands[0].imm == _signed(text.targets[callee])
+        if one.mnemonic in {"call", "jmp"}
+        and one.size == 5
+        and one.operands[0].imm == _signed(text.targets[callee])
     ]
     return _as_often(text, found, 1, f"calls of {callee}")
 
@@ -170,7 +176,8 @@ ABLATIONS: Mapping[str, Ablation] = {
         takes_away="the drop: what arrived in the reserve goes to sockets without SOCK_MEMALLOC too",
         edits=(
             Edit(symbol="sk_filter_trim_cap", patches=partial(never_marked, 1)),
-            Edit(symbol="tcp_add_backlog", patches=partial(never_marked, 1)),  # sk_add_backlog(), the second line
+            # The second line of defence, sk_add_backlog(), stands within it.
+            Edit(symbol="tcp_add_backlog", patches=partial(never_marked, 1)),
         ),
         seen="pfmemalloc_drop",
     ),
@@ -199,7 +206,11 @@ ABLATIONS: Mapping[str, Ablation] = {
 HUNKS: tuple[tuple[str, str, str], ...] = (
     ("gfp.h: __GFP_MEMALLOC", "__GFP_MEMALLOC, ALLOC_NO_WATERMARKS", "alloc-no-watermarks"),
     ("page_alloc.c: __alloc_pages", "__gfp_pfmemalloc_flags, get_page_from_freelist", "alloc-no-watermarks"),
-    ("skbuff.h: dev_alloc_skb_reserve", "__netdev_alloc_skb, napi_alloc_skb under memalloc_socks_key", "skb-reserve"),
+    (
+        "skbuff.h: dev_alloc_skb_reserve",
+        "__netdev_alloc_skb, napi_alloc_skb under memalloc_socks_key",
+        "skb-reserve",
+    ),
     ("skbuff.h: is_memalloc_skb", "skb->pfmemalloc", ""),
     ("skbuff.c: the mark is not copied", "__skb_clone copies it", ""),
     ("sock.h: SOCK_MEMALLOC", "sk_set_memalloc", "sk_set_memalloc"),
@@ -231,8 +242,11 @@ def apply(names: Sequence[str], guest: Guest, kernel: Kernel, memory: KernelMemo
     """
     if not memory.booted():
         raise Lacking(f"kernel {kernel.release}: not the one that runs in the guest, or not booted so far")
-    edits = {name: [(edit, _text(edit, guest, kernel, memory)) for edit in ABLATIONS[name].edits] for name in names}
-    found = {name: [(text, edit.patches(text)) for edit, text in pairs] for name, pairs in edits.items()}
+    found: dict[str, list[tuple[Text, Sequence[Patch]]]] = {}
+    for name in names:
+        for edit in ABLATIONS[name].edits:
+            text = _text(edit, guest, kernel, memory)
+            found.setdefault(name, []).append((text, edit.patches(text)))
     told = {}
     with attached(guest.folder / SOCKET) as stub:
         stub.use_physical_addresses()
@@ -242,7 +256,9 @@ def apply(names: Sequence[str], guest: Guest, kernel: Kernel, memory: KernelMemo
     return told
 
 
-def after(kernel: Kernel, memory: KernelMemory, readings: Mapping[str, int], margin_pages: int | None) -> After:
+def after(
+    kernel: Kernel, memory: KernelMemory, readings: Mapping[str, int], margin_pages: int | None
+) -> After:
     """What is to be looked at when the trial is over."""
     address = symbols(kernel, [KEY])[KEY]
     key = int.from_bytes(memory.read(address, 4), "little", signed=True)  # static_key.enabled is an atomic_t
@@ -294,9 +310,9 @@ def _written(stub: GdbStub, memory: KernelMemory, text: Text, patch: Patch) -> s
         if patch.was[place] != byte:
             stub.write(physical, bytes((byte,)))
         if stub.read(physical, 1) != bytes((byte,)):
-            raise Lacking(f"{text.name}: the byte at {patch.address + place:#x} does not read back as written")
+            raise Lacking(f"{text.name}: {patch.address + place:#x} does not read back as written")
     if read_text(memory, patch.address, len(patch.becomes)) != patch.becomes:
-        raise Lacking(f"{text.name}: the guest's memory has not what its debugger wrote at {patch.address:#x}")
+        raise Lacking(f"{text.name}: the guest's RAM has not what was written at {patch.address:#x}")
     at = f"{text.name}+{patch.address - text.address:#x} at {patch.address:#x}"
     return f"{at}, {len(patch.was)} bytes, was {patch.was.hex()}, is {patch.becomes.hex()}, read back"
 
@@ -378,7 +394,7 @@ def _is_conditional(one: Any) -> bool:
 def _zero_mask(text: Text, one: Any) -> Patch:
     """The mask, which is the end of the instruction, becomes 0: the bit is then always clear."""
     at, size = one.encoding.imm_offset, one.encoding.imm_size
-    assert at and at + size == one.size, one.bytes.hex()
+    assert at + size == one.size, one.bytes.hex()
     return _patch(text, one.address - text.address, bytes(one.bytes[:at]) + bytes(size))
 
 
@@ -388,7 +404,7 @@ def _patch(text: Text, at: int, becomes: bytes) -> Patch:
 
 def _as_often(text: Text, found: Sequence[Patch], times: int, what: str) -> Sequence[Patch]:
     if len(found) != times:
-        raise Unsupported(f"{text.name}: found {len(found)} {what}, expected {times}: this kernel's code differs")
+        raise Unsupported(f"{text.name}: found {len(found)} {what}, expected {times}")
     return found
 
 

@@ -99,7 +99,7 @@ def talk(frames: Sequence[Frame], port: int) -> Talk:
     window, reset, closed, in_vain = None, "", "", 0
     for one in segments(frames, port):
         if one.flags & _SYN:
-            sent.clear(), taken.clear()
+            sent, taken = {}, {}
             again, in_vain = {False: 0, True: 0}, 0
         who, other = one.from_guest, not one.from_guest
         end = one.sequence + one.payload & 0xFFFFFFFF

@@ -9,7 +9,7 @@ from pathlib import Path
 # What decides a trial; what only prepares, draws or tells does not.
 DECIDES = (
     "agent", "counters.py", "verdict.py", "one_trial.py", "measures.py", "far_side.py", "relay.py", "trial_guest.py",
-    "sampler.py", "ram.py", "blocked.py",
+    "sampler.py", "ram.py", "blocked.py", "ablation.py", "gdb_stub.py",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tidegate.case_trial import Trial
 from tidegate.errors import Unsupported
 from tidegate.rig.far_side import GUEST, PORTS, SERVER, STORAGE, STORAGE_MAC
+from tidegate.rig.kernels import Kernel, all_modules
 from tidegate.rig.servers import TARGET
 from tidegate.rig.storage_guest import NQN, SWAP_FILE
 from tidegate.rig.trial_guest import TRANSPORT_MODULES, Guest
@@ -45,6 +46,16 @@ def transport_of(trial: Trial) -> Transport:
         return TRANSPORTS[trial.transport]
     except KeyError:
         raise Unsupported(f"transport {trial.transport}: expected one of {', '.join(TRANSPORTS)}") from None
+
+
+def check_transport(kernel: Kernel, trial: Trial) -> Transport:
+    """The trial's transport; Unsupported where there is no such one, or the kernel lacks a module of it."""
+    transport = transport_of(trial)
+    there = all_modules(kernel)
+    for name in transport.modules:
+        if name not in there:
+            raise Unsupported(f"transport {trial.transport}: kernel {kernel.release} has no module {name}")
+    return transport
 
 
 def _nbd(guest: Guest, trial: Trial, words: str) -> None:

@@ -11,6 +11,8 @@
     emulator.json                 QEMU's own state: running or paused, NIC and its counters
     trial.json                    verdict and all that is needed to make it again
     memory.elf                    the guest's memory, on request: what crash and drgn open
+
+`diagnosis.py` needs nothing else to say what it was.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import msgspec
 
 from tidegate.rig.capture import read_pcap, remarks, talk, write_pcapng
 from tidegate.rig.counters import Counters
-from tidegate.rig.happened import happened
+from tidegate.rig.happened import Mark, happened
 from tidegate.rig.monitor import Monitor, Unanswered, sysrq
 from tidegate.rig.ram import KernelMemory, floor, socket_pages, zones
 from tidegate.rig.trial_guest import Guest
@@ -60,7 +62,7 @@ def gather(
     seconds: Sequence[Second],
     counted: Counters,
     limits: Mapping[str, str] = MappingProxyType({}),
-    marks: Sequence[tuple[int, str]] = (),
+    marks: Sequence[Mark] = (),
     port: int,
     dump: bool = False,
 ) -> None:
@@ -93,7 +95,7 @@ def gather(
     kernel_zone = memory.layout.kernel_zone
     _json(folder / "zones.json", [asdict(one) | {"floor": floor(one, kernel_zone)} for one in zones(memory)])
     _json(folder / "emulator.json", _emulator(monitor))
-    events = happened(seconds, marks, wire["stats"], guest.console)
+    events = happened(seconds, marks, wire["stats"], guest.console, now_s=time.monotonic())
     (folder / "trace.jsonl").write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in events))
     if dump:
         _dump(monitor, folder / "memory.elf")

@@ -84,7 +84,10 @@ def main() -> int:
             tap = _tap()
             server, storage = 0, None
             if far.transport in IN_A_GUEST:
-                storage = (bytes.fromhex(STORAGE_MAC.replace(":", "")), _far_socket(Path(far.folder) / STORAGE_FOLDER))
+                storage = (
+                    bytes.fromhex(STORAGE_MAC.replace(":", "")),
+                    _far_socket(Path(far.folder) / STORAGE_FOLDER),
+                )
             else:
                 server = running.enter_context(_server(far)).pid
             guest = _far_socket(Path(far.folder))
@@ -136,7 +139,9 @@ def _tap() -> int:
         tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", _TAP.encode(), _IFF_TAP | _IFF_NO_PI))
     except OSError as trouble:
-        raise Lacking(f"/dev/net/tun: {trouble.strerror}; the wire needs a tap in a namespace of its own") from None
+        raise Lacking(
+            f"/dev/net/tun: {trouble.strerror}; the wire needs a tap in a namespace of its own"
+        ) from None
     batch = (
         f"link set lo up\nlink set {_TAP} address {SERVER_MAC} mtu 1500 txqueuelen 1000 up\n"
         f"address add {SERVER}/24 dev {_TAP}\n"

@@ -49,6 +49,7 @@ class GdbStub:
 
     def __init__(self, line: socket.socket, answer_s: float = _ANSWER_S) -> None:
         self.line, self.answer_s, self.held = line, answer_s, b""
+        self.runs = False
 
     def __enter__(self) -> Self:
         return self
@@ -63,18 +64,23 @@ class GdbStub:
             self.line.close()
 
     def halt(self) -> bytes:
-        """Stops the guest; what the stub says of it (T05...). Harmless when it stands already."""
-        if _STOPPED.match(said := self.ask(b"?")):
-            return said
+        """Stops the guest; what the stub says of it (T02...). Harmless when it stands already."""
+        if not self.runs:
+            return self.ask(b"?")
+        # Nothing else may be said now: to QEMU's stub any byte is a stop while the guest runs, and then lost.
         self.line.sendall(_INTERRUPT)
+        self.runs = False
         return self._next()
 
     def go_on(self) -> None:
-        """Lets the guest run; the line stays, and halt() stops it again."""
+        """Lets the guest run; the line stays, and halt() must be the next that is asked of it."""
         self._send(b"c")  # answered only when the guest stops again
+        self.runs = True
 
     def detach(self) -> None:
         """Lets the guest run and lets go of it."""
+        if self.runs:
+            self.halt()
         self._expect_ok(b"D")
 
     def use_physical_addresses(self) -> None:
@@ -118,7 +124,9 @@ class GdbStub:
 
     def _expect_ok(self, command: bytes) -> None:
         if (said := self.ask(command)) != b"OK":
-            raise Garbled(f"gdb stub: {command[:24].decode('ascii', 'replace')}: found {said[:40]!r}, expected OK")
+            raise Garbled(
+                f"gdb stub: {command[:24].decode('ascii', 'replace')}: found {said[:40]!r}, expected OK"
+            )
 
     def _send(self, command: bytes) -> None:
         """Sends a command until the stub has it whole."""

@@ -11,16 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidegate.case_trial import TrialArm
-from tidegate.errors import BadInput, Lacking
+from tidegate.errors import BadInput, Lacking, Unsupported
 from tidegate.rig import ablation
 from tidegate.rig.trial_guest import Guest
 from tidegate.rules_of_thumb import ADVICE, Advice, Facts
 
 CAP_BYTES = 131_072  # SO_SNDBUF and SO_RCVBUF as asked for; the kernel doubles them
 RESERVE_BYTES = 524_288  # 2 * SNDBUF + 2 * RCVBUF
+# The same where the kernel makes the socket itself: no socket then grows beyond what the kernel made of the caps.
+CAPS_OF_ALL = {
+    "net.ipv4.tcp_rmem": f"4096 {CAP_BYTES} {2 * CAP_BYTES}",
+    "net.ipv4.tcp_wmem": f"4096 16384 {2 * CAP_BYTES}",
+}
 MEASURES: Mapping[str, str] = {
     "plan": "what tidegate plan says for this guest, by its own script (--as script)",
-    "caps": "SO_SNDBUF and SO_RCVBUF on the block connection before the hand-over",
+    "caps": "SO_SNDBUF and SO_RCVBUF on the block connection before the hand-over; where the kernel makes its "
+    "socket, tcp_rmem and tcp_wmem",
     "reserve_mem": "SO_RESERVE_MEM on the block connection, made in a memory cgroup of its own",
     "tenfold": "ten times the default min_free_kbytes",
     "node_share": "min_free_kbytes of 0.4 % of memory for each node",
@@ -53,11 +59,19 @@ def ablations(arm: TrialArm) -> tuple[str, ...]:
     return tuple(name.removeprefix(ABLATION) for name in arm.measures if name.startswith(ABLATION))
 
 
-def before_connecting(guest: Guest, arm: TrialArm, always: Mapping[str, str], plan: Mapping[str, str]) -> InForce:
+def check_socket(arm: TrialArm, transport: str, *, own_socket: bool) -> None:
+    """Unsupported for a measure that needs a socket made by hand, where the kernel makes it."""
+    if "reserve_mem" in arm.measures and not own_socket:
+        raise Unsupported(f"arm {arm.name}: reserve_mem: the kernel makes the socket of transport {transport} itself")
+
+
+def before_connecting(
+    guest: Guest, arm: TrialArm, always: Mapping[str, str], plan: Mapping[str, str], *, own_socket: bool = True
+) -> InForce:
     """Writes what must be there before the connection is made: connections keep the buffers they began with.
 
     `always` is what every arm of the case sets; `plan` what the plan sets by path, of which only the bounds of TCP's
-    buffers are written here.
+    buffers are written here. `own_socket`: the agent makes the block connection's socket, so that words for it hold.
     """
     set_always(guest, always)
     settings = dict(always)
@@ -68,9 +82,14 @@ def before_connecting(guest: Guest, arm: TrialArm, always: Mapping[str, str], pl
     for name, part in _RULES.items():
         if name in arm.measures:
             settings[MIN_FREE] = _rule(guest, part)
+    if "caps" in arm.measures and not own_socket:
+        set_always(guest, CAPS_OF_ALL)
+        settings |= CAPS_OF_ALL
     for name, value in arm.sysctl.items():
         _sysctl(guest, name, value)
         settings[name] = value
+    if not own_socket:
+        return InForce(settings=settings)
     return InForce(connect=_connection(arm), settings=settings | _told(arm))
 
 

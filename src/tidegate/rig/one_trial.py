@@ -21,9 +21,11 @@ from tidegate.rig.accelerator import choose
 from tidegate.rig.agent_program import agent_program
 from tidegate.rig.blocked import same_wait
 from tidegate.rig.code import code_hash
-from tidegate.rig.connecting import connect as connect  # noqa: PLC0414 - planned.py uses it by this name
+from tidegate.rig.diagnosis import diagnosed
+from tidegate.rig.connecting import check_transport, connect, transport_of
 from tidegate.rig.far_side import GUEST, PORTS, SERVER, SERVER_MAC, Far
 from tidegate.rig.gdb_stub import Garbled
+from tidegate.rig.happened import Mark
 from tidegate.rig.kernels import Kernel, resolve
 from tidegate.rig.monitor import Monitor
 from tidegate.rig.nics import check_nic
@@ -71,7 +73,10 @@ class _Course:
     done: set[int] = field(default_factory=set)  # troubles that have begun
     settings: dict[str, str] = field(default_factory=dict)
     limits: dict[str, str] = field(default_factory=dict)  # tcp_mem, udp_mem as they are when the load begins
-    marks: list[tuple[int, str]] = field(default_factory=list)  # guest_ms and what happened, for the bundle's trace
+    marks: list[Mark] = field(default_factory=list)  # for the bundle's trace
+
+    def mark(self, guest_ms: int, step: str) -> None:
+        self.marks.append(Mark(guest_ms=guest_ms, step=step, at_s=time.monotonic()))
 
 
 def run_job(job: Job, folder: Path, tell: Tell = lambda _: None, *, dump: bool = False) -> TrialResult:
@@ -100,9 +105,9 @@ def tried_job(job: Job) -> Tried:
     if arm is None:
         raise Usage(f"case {case.name}: found no arm {job.arm!r}, expected one of {', '.join(a.name for a in trial.arm)}")
     measures.check_measures(arm, job.case, f"trial.arm {arm.name!r}")
-    if trial.transport not in PORTS:
-        raise Unsupported(f"transport {trial.transport}: expected one of {', '.join(PORTS)}")
+    measures.check_socket(arm, trial.transport, own_socket=transport_of(trial).own_socket)
     kernel = resolve(trial.kernel)
+    check_transport(kernel, trial)
     nic = check_nic(kernel, trial.nic)
     shape = Shape(
         kernel=kernel,
@@ -189,9 +194,9 @@ def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell, dump: bool) 
             side.order("calm")
             course.sent = _sent(side)
             result = _result(tried, course, verdict, reason, command=command, sampler=sampler)
-            result = replace(result, host_mib=host_mib)
+            result = replace(result, host_mib=host_mib, check=plan.check if plan else None)
             if bundled:
-                result = _diagnosed(result, folder)
+                result = diagnosed(result, folder)
             return result
 
 
@@ -206,7 +211,8 @@ def _set_up(tried: Tried, guest: Guest, side: FarSide, course: _Course, plan: pl
     trial, arm = tried.trial, tried.arm
     network(guest)
     values = plan.values if plan else {}
-    in_force = measures.before_connecting(guest, arm, trial.sysctl, values)
+    transport = transport_of(trial)
+    in_force = measures.before_connecting(guest, arm, trial.sysctl, values, own_socket=transport.own_socket)
     course.settings = in_force.settings
     connect(guest, trial, in_force.connect)
     if plan:
@@ -216,12 +222,13 @@ def _set_up(tried: Tried, guest: Guest, side: FarSide, course: _Course, plan: pl
         sinks(guest, trial)
     course.limits = {name: " ".join(guest.obey(f"print /proc/sys/net/ipv4/{name}")[0].split()) for name in LIMITS}
     pages = trial.hog_mib * 256
-    guest.obey(f"hogs number={trial.hogs} pages={pages} passes={trial.passes}")
+    below = f" folder={transport.folder}" if transport.folder else ""
+    guest.obey(f"hogs number={trial.hogs} pages={pages} passes={trial.passes}{below}")
     if not arm.quiet:
         for number, traffic in enumerate(trial.traffic):
             if not traffic.from_done_pages:
                 _begin(side, traffic, number, course)
-                course.marks.append((0, "trouble begins"))
+                course.mark(0, "trouble begins")
 
 
 def network(guest: Guest) -> None:
@@ -232,15 +239,15 @@ def network(guest: Guest) -> None:
 def sinks(guest: Guest, trial: Trial) -> None:
     """What the troubles of a trial arrive at."""
     for number, traffic in enumerate(trial.traffic):
-        _sink(guest, traffic, number)
+        _sink(guest, traffic, number, transport_of(trial).device)
 
 
-def _sink(guest: Guest, traffic: TrialTraffic, number: int) -> None:
+def _sink(guest: Guest, traffic: TrialTraffic, number: int, device: str) -> None:
     port = 4000 + 100 * number
     if traffic.kind in (TrialStorm.UDP, TrialStorm.TCP, TrialStorm.TAP):
         guest.obey(f"sink {traffic.kind} port={port} sockets={traffic.sockets} rcvbuf={min(traffic.rcvbuf_bytes, 1 << 30)}")
     elif traffic.kind is TrialStorm.READER:
-        guest.obey("second device=/dev/nbd0")
+        guest.obey(f"second device={device}")
 
 
 def _begin(side: FarSide, traffic: TrialTraffic, number: int, course: _Course) -> None:
@@ -279,6 +286,7 @@ def _pressed(
     first = _read(memory, guest)
     sampler.restart()
     guest.obey("go")
+    course.mark(0, "load begins")
     until = time.monotonic() + WALL_LIMIT_S
     last_second = -1
     while time.monotonic() < until:
@@ -297,9 +305,9 @@ def _pressed(
         began = len(course.done)
         _troubles(tried, side, course, now.done_pages)
         if len(course.done) != began:
-            course.marks.append((guest_ms, "trouble begins"))
-        if sampler.lowest().slack_pages <= 0 and all(word != "below floor" for _, word in course.marks):
-            course.marks.append((guest_ms, "below floor"))
+            course.mark(guest_ms, "trouble begins")
+        if sampler.lowest().slack_pages <= 0 and all(mark.step != "below floor" for mark in course.marks):
+            course.mark(guest_ms, "below floor")
         seen = Seen(
             guest_ms=guest_ms,
             done_pages=now.done_pages,
@@ -313,10 +321,10 @@ def _pressed(
         if following is Step.CALM:
             tell("stands still: the storm ends")
             side.order("calm")
-            course.marks.append((guest_ms, "storm ends"))
+            course.mark(guest_ms, "storm ends")
         elif following is Step.LOOK:
             course.looks |= evidence.look(monitor, guest, watch.looks)
-            course.marks.append((guest_ms, f"look {watch.looks}"))
+            course.mark(guest_ms, f"look {watch.looks}")
             if watch.looks == 2:
                 watch.same_wait = same_wait(course.looks["blocked-1.txt"], course.looks["blocked-2.txt"])
         elif following is Step.END:
@@ -402,26 +410,9 @@ def _bundle(
         seconds=course.seconds,
         counted=_read(memory, guest),
         limits=course.limits,
-        marks=[*course.marks, (course.watch.progress_ms, "last step")],
+        marks=[*course.marks, Mark(guest_ms=course.watch.progress_ms, step="last step")],
         dump=dump,
     )
-
-
-def _diagnosed(result: TrialResult, folder: Path) -> TrialResult:
-    """The bundle says what it was: trial.json is there first, since a diagnosis needs nothing but the folder."""
-    from tidegate.rig.diagnosis import diagnose
-
-    result = replace(result, evidence=folder.name)
-    _write_result(folder, result)
-    found = diagnose(folder)
-    result = replace(result, finding=found.finding, diagnosis=found.text, fingerprint=found.fingerprint)
-    _write_result(folder, result)
-    (folder / "diagnosis.txt").write_text("\n".join([found.text, "", *found.lines]) + "\n")
-    return result
-
-
-def _write_result(folder: Path, result: TrialResult) -> None:
-    (folder / "trial.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
 
 
 def _sent(side: FarSide) -> int:

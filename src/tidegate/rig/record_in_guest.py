@@ -151,6 +151,7 @@ def _with_disks(shape: Shape, folder: Path) -> Shape:
     job = disks.job_image(folder / "job", {}, folder / "job.squashfs")
     return replace(
         shape,
+        gdb=False,
         disks=(
             (ROOT_DISK, disks.root_image(ROOT_OF), True),
             (MODULES_DISK, disks.modules_image(shape.kernel), True),

@@ -34,7 +34,9 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     reorder_ppm: int = 0  # frames that wait so much longer that later ones pass them
     reorder_us: int = 2_000
     rate_kbit: int = 0  # 0: no bound
-    queue_frames: int = 512  # that wait for a guest which does not take them; more are dropped, as at a switch
+    queue_frames: int = (
+        512  # that wait for a guest which does not take them; more are dropped, as at a switch
+    )
 
 
 class Plug:
@@ -207,7 +209,9 @@ class Relay:
             at = 14 + (head[14] & 15) * 4
             payload = int.from_bytes(head[16:18], "big") - (at - 14) - (head[at + 12] >> 4) * 4
             sequence = (int.from_bytes(head[at + 4 : at + 8], "big") + payload) & 0xFFFFFFFF
-            self._deliver(0, _rst(head, at, sequence))
+            reset = _rst(head, at, sequence)
+            self._remember(0, reset, time.monotonic())
+            self._deliver(0, reset)
             return
 
     def write_capture(self, path: Path) -> None:
@@ -238,7 +242,9 @@ def _rst(head: bytes, at: int, sequence: int) -> bytes:
     ip[2:4] = (len(ip) + 20).to_bytes(2, "big")
     ip[10:12] = b"\0\0"
     ip[10:12] = _checksum(bytes(ip)).to_bytes(2, "big")
-    tcp = bytearray(struct.pack(">HHIIBBHHH", *struct.unpack(">HH", head[at : at + 4]), sequence, 0, 0x50, 4, 0, 0, 0))
+    tcp = bytearray(
+        struct.pack(">HHIIBBHHH", *struct.unpack(">HH", head[at : at + 4]), sequence, 0, 0x50, 4, 0, 0, 0)
+    )
     pseudo = bytes(ip[12:20]) + struct.pack(">BBH", 0, 6, len(tcp))
     tcp[16:18] = _checksum(pseudo + bytes(tcp)).to_bytes(2, "big")
     return head[:14] + bytes(ip) + bytes(tcp)

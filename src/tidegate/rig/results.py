@@ -130,7 +130,9 @@ def _text(path: Path, size: int) -> str | None:
     if b"\0" in data:
         return None
     # A serial line may bring a broken character; that makes it no less a text.
-    left_out = f"[{size - _FILE_MAX_BYTES:,} bytes before this are left out]\n" if size > _FILE_MAX_BYTES else ""
+    left_out = (
+        f"[{size - _FILE_MAX_BYTES:,} bytes before this are left out]\n" if size > _FILE_MAX_BYTES else ""
+    )
     return left_out + data.decode(errors="replace")
 
 

@@ -60,7 +60,7 @@ echo -3 >/proc/fs/nfsd/versions
 echo 10 >/proc/fs/nfsd/nfsv4gracetime
 echo tcp {port} >/proc/fs/nfsd/portlist
 echo 4 >/proc/fs/nfsd/threads
-echo Y >/proc/fs/nfsd/v4_end_grace
+echo Y >/proc/fs/nfsd/v4_end_grace || true
 """
 # swapon over NFS wants a file without holes: nfs_swap_activate() compares its size to its blocks.
 _SWAP_FILE = """\
@@ -71,7 +71,9 @@ _SWAP_FILE = """\
 
 def script(far: Far) -> str:
     """What the server's guest runs, by its shell, to serve."""
-    parts = {"nvme-tcp": (_STORE, _NVME), "nfs": (_STORE, _SWAP_FILE, _NFS), "nfs-mount": (_STORE, _NFS)}[far.transport]
+    parts = {"nvme-tcp": (_STORE, _NVME), "nfs": (_STORE, _SWAP_FILE, _NFS), "nfs-mount": (_STORE, _NFS)}[
+        far.transport
+    ]
     words = {"address": STORAGE, "guest": GUEST, "port": PORTS[far.transport], "nqn": NQN, "file": SWAP_FILE}
     return "set -e\n" + "".join(part.format(size_mib=far.size_mib, **words) for part in parts)
 
