@@ -48,6 +48,7 @@ class TrialArm(Table, frozen=True):
     quiet: bool = False  # without the storm: the control arm
     expect: str = ""  # a verdict, or FAIL; empty: nothing is expected
     why: str = ""
+    outside: str = ""  # why the model cannot show this arm's failure; none is then asked of `simulate`
 
 
 class Trial(Table, frozen=True):

@@ -178,6 +178,27 @@ class CaseArm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialState:
+    """One arm of a case's [trial] part in one place of the matrix: what real kernels did there."""
+
+    arm: str
+    kernel: str  # as it is asked for (trixie-cloud)
+    nic: str
+    transport: str
+    sweep: dict[str, int]
+    expected: str | None  # a verdict of a trial, or FAIL
+    counts: dict[str, int]  # verdict -> trials; empty: not run
+    failed: int  # PANIC + WEDGED + OOM
+    n: int  # without LOST and INCONCLUSIVE
+    margin_pages: int | None  # the least of all; below 0 survival was luck
+    met: bool | None  # None: nothing is expected, or nothing was counted
+    stale: bool  # the case's [trial] part or the rig changed since; what a kernel did counts all the same
+    check: str | None  # the word of `tidegate check` for a record of that guest
+    quarrel: str  # what another judge says that cannot be true beside it; empty: nothing
+    outside: str  # the case's own word on that: why it is outside the model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaseState:
     """One case as `tidegate cases` lists it."""
 
@@ -186,6 +207,7 @@ class CaseState:
     source: str
     finding: str
     arms: tuple[CaseArm, ...]
+    trials: tuple[TrialState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +218,10 @@ class Cases:
     disagreements: int
     stale: int
     missing: int  # arms without a stored result
+    trials_unmet: int = 0  # arms of trials that are not what the case expects
+    quarrels: int = 0  # arms of trials that another judge contradicts, and the case does not say why
+    trials_stale: int = 0
+    trials_missing: int = 0  # arms of trials of which something is expected and nothing was counted
     schema: str = CASES_SCHEMA
 
 

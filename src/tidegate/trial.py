@@ -39,7 +39,8 @@ class Job:
     nic: str  # QEMU's model
     transport: str  # nbd, iscsi, nvme-tcp, nfs, nfs-mount
     seed: int
-    sweep: dict[str, int] = field(default_factory=dict)  # numbers of the [trial] part that differ: delay_us = 50000
+    # Numbers of the [trial] part that differ (delay_us = 50000), and sysctls (vm.min_free_kbytes), written last.
+    sweep: dict[str, int] = field(default_factory=dict)
 
     def key(self) -> str:
         """A name for files and for finding it again: the same for equal jobs only."""
@@ -111,6 +112,7 @@ class TrialResult:
     wall_s: float = 0.0  # evidence of nothing
     command: str = ""  # QEMU's exact line
     code: str = ""  # hash of the rig that made it
+    asked: str = ""  # hash of what the case said of this arm's trials then
     started: str = ""  # UTC, ISO 8601
     schema: str = TRIAL_SCHEMA
 

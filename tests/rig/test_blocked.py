@@ -15,7 +15,9 @@ def test_the_refill_worker_of_a_real_wedge() -> None:
     (worker,) = (task for task in parse(VIRTIO) if task.role == "refill_work")
     assert (worker.comm, worker.wait) == ("kworker/0:2", "bio_alloc_bioset")
     assert in_reclaim(worker)
-    order = [worker.stack.index(name) for name in ("mempool_alloc", "swap_writepage", "shrink_node", "refill_work")]
+    order = [
+        worker.stack.index(name) for name in ("mempool_alloc", "swap_writepage", "shrink_node", "refill_work")
+    ]
     assert order == sorted(order)
 
 
@@ -43,7 +45,10 @@ def task_text(*frames: str, name: str = "kworker/0:1", pid: int = 10) -> str:
 
 
 def test_guesses_of_the_unwinder_and_registers_are_no_frames() -> None:
-    text = task_text("schedule") + "[   44.8]  ? kthread+0x10/0x10\n[   44.8] RIP: 0033:0x404c68\n[   44.8]  </TASK>\n"
+    text = (
+        task_text("schedule")
+        + "[   44.8]  ? kthread+0x10/0x10\n[   44.8] RIP: 0033:0x404c68\n[   44.8]  </TASK>\n"
+    )
     assert parse(text)[0].stack == ("schedule",)
 
 
@@ -54,7 +59,9 @@ def test_names_are_the_same_before_and_after_6_10() -> None:
 
 
 def test_what_is_waited_for_is_the_innermost() -> None:
-    sending = task_text("sk_stream_wait_memory", "tcp_sendmsg_locked", "sock_xmit", "nbd_handle_cmd", "nbd_queue_rq")
+    sending = task_text(
+        "sk_stream_wait_memory", "tcp_sendmsg_locked", "sock_xmit", "nbd_handle_cmd", "nbd_queue_rq"
+    )
     queueing = task_text("__mutex_lock", "nbd_queue_rq", "blk_mq_flush_plug_list", "shrink_node")
     pool = task_text("mempool_alloc", "mempool_alloc_slab", "sg_pool_alloc")
     assert [parse(text)[0].wait for text in (sending, queueing, pool)] == [

@@ -16,12 +16,27 @@ FIN, SYN, RST, ACK = 1, 2, 4, 16
 
 
 def tcp(
-    *, to_server: bool, sequence: int = 0, acknowledged: int = 0, payload: int = 0, flags: int = ACK, window: int = 500
+    *,
+    to_server: bool,
+    sequence: int = 0,
+    acknowledged: int = 0,
+    payload: int = 0,
+    flags: int = ACK,
+    window: int = 500,
 ) -> Frame:
     source, target = (40_000, PORT) if to_server else (PORT, 40_000)
     ip = struct.pack(">BBHIBBHII", 0x45, 0, 40 + payload, 0, 64, 6, 0, 1, 2)
     segment = struct.pack(
-        ">HHIIBBHHH", source, target, sequence & 0xFFFFFFFF, acknowledged & 0xFFFFFFFF, 5 << 4, flags, window, 0, 0
+        ">HHIIBBHHH",
+        source,
+        target,
+        sequence & 0xFFFFFFFF,
+        acknowledged & 0xFFFFFFFF,
+        5 << 4,
+        flags,
+        window,
+        0,
+        0,
     )
     head = bytes(12) + b"\x08\x00" + ip + segment
     return Frame(100.0, len(head) + payload, head + bytes(min(payload, 26)))
@@ -59,8 +74,19 @@ def test_a_request_that_the_server_never_takes() -> None:
     assert (said.requests_sent_again, said.sent_again_though_acknowledged) == (2, 0)
 
 
+def test_an_acknowledgement_that_was_late_is_no_sign_of_a_wedge() -> None:
+    frames = [request(1000), reply(7000, 0, acknowledged=1100), request(1000)]
+    assert talk(frames, PORT).sent_again_though_acknowledged == 1
+    going_on = [*frames, request(1100), reply(7000, 0, acknowledged=1200)]
+    assert talk(going_on, PORT).sent_again_though_acknowledged == 0
+
+
 def test_replies_that_the_guest_never_takes() -> None:
-    frames = [request(1000, acknowledged=7000), reply(7000, acknowledged=1100), reply(7000, acknowledged=1100)]
+    frames = [
+        request(1000, acknowledged=7000),
+        reply(7000, acknowledged=1100),
+        reply(7000, acknowledged=1100),
+    ]
     said = talk(frames, PORT)
     assert (said.reply_bytes_untaken, said.replies_sent_again) == (16, 1)
     taken = talk([*frames, request(1100, 0, acknowledged=7016)], PORT)
@@ -69,7 +95,11 @@ def test_replies_that_the_guest_never_takes() -> None:
 
 def test_numbers_that_wrap_are_still_in_order() -> None:
     top = 2**32 - 50
-    frames = [request(top, 100), reply(1, 16, acknowledged=top + 100), request(top + 100, 10, acknowledged=17)]
+    frames = [
+        request(top, 100),
+        reply(1, 16, acknowledged=top + 100),
+        request(top + 100, 10, acknowledged=17),
+    ]
     said = talk(frames, PORT)
     assert (said.request_bytes_untaken, said.requests_sent_again, said.reply_bytes_untaken) == (10, 0, 0)
 

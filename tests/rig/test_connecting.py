@@ -146,8 +146,8 @@ def test_a_stock_kernel_takes_it_into_use(tmp_path: Path, name: str) -> None:
             assert [line.split()[0] for line in swaps] == [TRANSPORTS[name].device]
             assert abs(int(swaps[0].split()[2]) - tried.trial.swap_mib * 1024) <= 4
         answer = side.order("stop_server")
-        assert answer["stats"]["block_from_guest"] > 10
-        assert answer["stats"]["block_to_guest"] > 10
+        assert answer["stats"]["block_from_guest"] > 5
+        assert answer["stats"]["block_to_guest"] > 5
         time.sleep(0.2)
         assert side.order("stats")["server"] == "T"
         side.order("go_on_server")

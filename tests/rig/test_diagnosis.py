@@ -1,4 +1,4 @@
-"""A bundle's diagnosis is made from its folder: real bundles, cut to what a diagnosis looks at, and mixtures of them."""
+"""A bundle's diagnosis is made from its folder: real ones, cut to what a diagnosis looks at, and mixtures of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from tidegate.errors import BadInput
 from tidegate.rig import diagnosis
+from tidegate.rig.bundle import read_bundle
 from tidegate.rig.diagnosis import Diagnosis, diagnose, diagnosed
 from tidegate.trial import TrialResult, Verdict
 
@@ -19,6 +20,9 @@ BUNDLES = Path(__file__).parent.parent / "recorded" / "bundles"
 REAL = {
     "virtio-d1": ("D1", "virtio_net's receive ring ran dry"),
     "e1000-d2": ("D2", "e1000 takes receive buffers with plain GFP_ATOMIC"),
+    "vmxnet3-d3": ("D3", "no sk_buff can be had"),
+    "oom": (None, "killed init (process 140) for want of memory"),
+    "tcp-mem": ("D13", "hold 3067 pages of tcp_mem's 3000, while no zone is short of pages"),
     "reset": ("D9-reconnect", "Receive control failed (result -104)"),
     "server-stopped": (None, "stopped (SIGSTOP, state T)"),
     "guest-paused": (None, "The guest is paused"),
@@ -83,14 +87,16 @@ def test_two_bundles_that_change_places_change_diagnoses(tmp_path: Path) -> None
 def test_d1_names_the_worker_its_wait_and_what_waits_on_the_wire() -> None:
     text = diagnose(BUNDLES / "virtio-d1").text
     assert "stand still since 0.7 s of the guest's time, for 34 s" in text
-    assert "kworker (virtio_net's refill worker) in its own reclaim waits for a bio of the pool of two" in text
+    assert (
+        "kworker (virtio_net's refill worker) in its own reclaim waits for a bio of the pool of two" in text
+    )
     assert "DMA 206 pages of a floor of 208, DMA32 596 pages of a floor of 607" in text
     assert "512 frames wait for a NIC that takes none" in text
     assert "the guest sent 7 times again what the server had acknowledged" in text
 
 
 def test_the_refill_worker_decides_though_the_zone_is_at_the_floor_too() -> None:
-    known = diagnosis._known(diagnosis.read_bundle(BUNDLES / "virtio-d1"))
+    known = diagnosis._known(read_bundle(BUNDLES / "virtio-d1"))
     assert diagnosis._ring_starves(known) is not None
     assert diagnose(BUNDLES / "virtio-d1").finding == "D1"
 
@@ -98,7 +104,9 @@ def test_the_refill_worker_decides_though_the_zone_is_at_the_floor_too() -> None
 def test_zones_above_the_floor_are_no_d2(copied: Callable[[str], Path]) -> None:
     folder = copied("e1000-d2")
     zones = json.loads((folder / "zones.json").read_text())
-    (folder / "zones.json").write_text(json.dumps([zone | {"free": zone["floor"] + 500} for zone in zones], indent=1))
+    (folder / "zones.json").write_text(
+        json.dumps([zone | {"free": zone["floor"] + 500} for zone in zones], indent=1)
+    )
     found = diagnose(folder)
     assert found.finding is None
     assert "None of the known ways fits" in found.text
@@ -108,6 +116,17 @@ def test_a_driver_that_uses_the_reserve_is_no_d2(copied: Callable[[str], Path]) 
     folder = copied("e1000-d2")
     change(folder / "trial.json", nic="vmxnet3")
     assert diagnose(folder).finding is None
+
+
+def test_a_ring_that_cannot_be_refilled_comes_before_heads_that_cannot_be_had(
+    copied: Callable[[str], Path],
+) -> None:
+    folder = copied("e1000-d2")
+    say(folder, "  cache: skbuff_head_cache, object size: 232, buffer size: 256")
+    say(folder, "SLUB: Unable to allocate memory on CPU 0 (of node 0) on node -1, gfp=0x820(GFP_ATOMIC)")
+    assert diagnose(folder).finding == "D2"
+    change(folder / "trial.json", nic="vmxnet3")
+    assert diagnose(folder).finding == "D3"
 
 
 def test_an_empty_reserve_is_nobodys_finding(copied: Callable[[str], Path]) -> None:
@@ -158,10 +177,11 @@ def panicked(folder: Path) -> None:
 
 
 def killed(folder: Path) -> None:
-    say(folder, "init invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP), order=0, oom_score_adj=0")
+    say(folder, "Out of memory: Killed process 137 (init) total-vm:25804kB, anon-rss:24576kB")
 
 
 def cut(folder: Path) -> None:
+    change(folder / "wire.json", talk__reset_by="server")
     say(folder, "block nbd0: Receive control failed (result -104)")
 
 
@@ -175,6 +195,21 @@ LADDER = (
 )
 
 
+@pytest.mark.parametrize("said", [
+    "connection1:0: detected conn error (1022)",
+    "nvme nvme0: starting error recovery",
+    "block nbd0: Connection timed out",
+])  # fmt: skip
+def test_a_connection_that_was_given_up_in_a_wedge_is_its_consequence(
+    copied: Callable[[str], Path], said: str
+) -> None:
+    folder = copied("virtio-d1")
+    say(folder, said)
+    assert diagnose(folder).finding == "D1"
+    (folder / "blocked-2.txt").unlink()
+    assert diagnose(folder).finding == "D9-reconnect"
+
+
 @pytest.mark.parametrize("at", range(len(LADDER)))
 def test_the_order_of_causes(copied: Callable[[str], Path], at: int) -> None:
     folder = copied("virtio-d1")
@@ -186,15 +221,21 @@ def test_the_order_of_causes(copied: Callable[[str], Path], at: int) -> None:
     assert diagnose(folder).fingerprint.startswith(LADDER[at][1])
 
 
-def test_a_killed_program_is_told_with_request_and_swap(copied: Callable[[str], Path]) -> None:
-    folder = copied("reset")
-    killed(folder)
-    say(folder, "Out of memory: Killed process 137 (init) total-vm:25804kB, anon-rss:24576kB")
-    change(folder / "trial.json", verdict="OOM", peak_udp_mem_pages=5120)
+def test_a_killed_program_is_told_with_request_zone_swap_and_who_held_memory(
+    copied: Callable[[str], Path],
+) -> None:
+    folder = copied("oom")
+    change(folder / "trial.json", peak_udp_mem_pages=5120)
     found = diagnose(folder)
-    assert found.finding is None
-    assert "killed init for a request GFP_HIGHUSER_MOVABLE|__GFP_COMP of order 0" in found.text
+    assert "It reports a request GFP_HIGHUSER_MOVABLE|__GFP_COMP|__GFP_ZERO of order 0" in found.text
+    assert "zone DMA32 of node 0 with 692 kB free of a min of 752 kB, and 236 kB of swap free" in found.text
     assert "Sockets held up to udp_mem 5120 pages (20 MiB)" in found.text
+
+
+def test_a_kill_that_only_the_counter_saw(copied: Callable[[str], Path]) -> None:
+    folder = copied("oom")
+    (folder / "console.txt").write_text("")
+    assert "killed a program for want of memory; the console does not say which" in diagnose(folder).text
 
 
 def test_equal_failures_have_equal_fingerprints(copied: Callable[[str], Path]) -> None:
@@ -205,7 +246,11 @@ def test_equal_failures_have_equal_fingerprints(copied: Callable[[str], Path]) -
     text = path.read_text().replace("/0x1b0", "/0x2c0").replace("[   41.", "[   99.")
     path.write_text(text[: text.index("task:init")].rsplit("\n", 1)[0] + "\n")
     assert diagnose(folder).fingerprint == first
-    expected = ["D1", "balance_pgdat>swap_writepage>bio_alloc_bioset", "refill_work>swap_writepage>bio_alloc_bioset"]
+    expected = [
+        "D1",
+        "balance_pgdat>swap_writepage>bio_alloc_bioset",
+        "refill_work>swap_writepage>bio_alloc_bioset",
+    ]
     assert first.split(" | ") == expected
     assert diagnose(BUNDLES / "e1000-d2").fingerprint != first
 
@@ -217,7 +262,9 @@ def test_a_panic_is_told_by_its_words_without_addresses(copied: Callable[[str], 
 
 
 def test_a_bare_bundle_says_what_is_known_and_no_more(tmp_path: Path) -> None:
-    (tmp_path / "trial.json").write_text('{"verdict": "WEDGED", "guest_ms": 60000, "longest_stall_ms": 42000}')
+    (tmp_path / "trial.json").write_text(
+        '{"verdict": "WEDGED", "guest_ms": 60000, "longest_stall_ms": 42000}'
+    )
     found = diagnose(tmp_path)
     assert found.finding is None
     assert found.text == (

@@ -130,12 +130,11 @@ def _made(planned: Sequence[Planned], directory: Path, args: argparse.Namespace)
     from tidegate.cli.countdown import countdown
     from tidegate.cli.progress import progress
     from tidegate.rig.campaign import run_campaign
-    from tidegate.rig.one_trial import check_job
     from tidegate.rig.pool import LocalPool
     from tidegate.rig.results_file import open_store
     from tidegate.trial import TrialResult
 
-    check_job(planned[0].job)
+    _check(planned)
     with open_store(directory) as store, progress(quiet=args.quiet > 0) as show:
         told = countdown(show, len(planned), "trials")
         told("boots", 0)
@@ -148,6 +147,17 @@ def _made(planned: Sequence[Planned], directory: Path, args: argparse.Namespace)
 
         pool = LocalPool(directory, one_trial(), cores(args.jobs))
         return run_campaign(planned, store, pool, tell=tell, until_sure=args.until_sure)
+
+
+def _check(planned: Sequence[Planned]) -> None:
+    """What was typed is wrong now, not after an hour: each kind of trial is looked up once, seeds aside."""
+    from dataclasses import replace
+
+    from tidegate.rig.one_trial import check_job
+
+    kinds = {replace(one.job, seed=0).key(): one.job for one in planned}
+    for job in kinds.values():
+        check_job(job)
 
 
 def _print(outcome: Outcome, directory: Path, args: argparse.Namespace) -> int:

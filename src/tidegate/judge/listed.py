@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from tidegate.case import Arm, Case
 from tidegate.judge.stored import Results, Stored, arm_key
 from tidegate.judge.tried import JUDGE
+from tidegate.judge.trials import trial_states
 from tidegate.simulation import CaseArm, Cases, CaseState
+from tidegate.trial import TrialResult
 
 
 def cases(states: Iterable[CaseState]) -> Cases:
     """The list with its sums: only a fresh result can disagree."""
     listed = tuple(states)
     arms = [arm for case in listed for arm in case.arms]
+    trials = [one for case in listed for one in case.trials]
     return Cases(
         cases=listed,
         disagreements=sum(arm.agrees is False for arm in arms),
         stale=sum(arm.stale for arm in arms),
         missing=sum(JUDGE not in arm.found for arm in arms),
+        trials_unmet=sum(one.met is False for one in trials),
+        quarrels=sum(bool(one.quarrel) and not one.outside for one in trials),
+        trials_stale=sum(one.stale for one in trials),
+        trials_missing=sum(one.expected is not None and one.n == 0 for one in trials),
     )
 
 
-def case_state(case: Case, results: Results) -> CaseState:
-    """One case with what is stored for it."""
+def of_judge(case: CaseState, judge: str) -> CaseState:
+    """The case with what one judge says of it, and nothing else; `check` speaks where a guest was tried."""
+    if judge == JUDGE:
+        return replace(case, trials=())
+    if judge == "trial":
+        return replace(case, arms=(), trials=tuple(replace(one, check=None) for one in case.trials))
+    return replace(case, arms=(), trials=tuple(one for one in case.trials if one.check))
+
+
+def case_state(case: Case, results: Results, tried: Iterable[TrialResult] = ()) -> CaseState:
+    """One case with what is stored for it; `tried` may hold trials of others too."""
+    arms = tuple(_arm(case, arm, results.get((case.name, arm.name))) for arm in case.arm)
     return CaseState(
         name=case.name,
         claim=case.claim,
         source=case.source,
         finding=case.finding,
-        arms=tuple(_arm(case, arm, results.get((case.name, arm.name))) for arm in case.arm),
+        arms=arms,
+        trials=trial_states(case, tried, arms),
     )
 
 

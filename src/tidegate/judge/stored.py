@@ -117,7 +117,7 @@ def read_results(directory: Path) -> dict[tuple[str, str], Stored]:
 
 def store_results(directory: Path, case: str, found: Iterable[Stored]) -> None:
     """Puts what was found for a case in the place of what was stored for it. Lacking where that cannot be written."""
-    with _alone(directory):
+    with alone(directory):
         results = {place: one for place, one in read_results(directory).items() if place[0] != case}
         results |= {(one.case, one.arm): one for one in found}
         _write(directory, results)
@@ -125,7 +125,7 @@ def store_results(directory: Path, case: str, found: Iterable[Stored]) -> None:
 
 def forget_others(directory: Path, cases: Collection[str]) -> None:
     """Drops what is stored for cases that are no more."""
-    with _alone(directory):
+    with alone(directory):
         results = read_results(directory)
         kept = {place: one for place, one in results.items() if one.case in cases}
         if len(kept) < len(results):
@@ -155,7 +155,7 @@ def _write(directory: Path, results: Results) -> None:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path) -> Iterator[None]:
     """No other tidegate reads and writes the results meanwhile: a lock on the directory, which leaves no file."""
     try:
         handle = os.open(directory, os.O_RDONLY)

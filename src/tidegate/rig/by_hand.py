@@ -10,7 +10,6 @@ import contextlib
 import os
 import select
 import sys
-import tempfile
 import termios
 import threading
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from tidegate.errors import Exit
 from tidegate.rig import one_trial
 from tidegate.rig.agent_program import agent_program
+from tidegate.rig.places import guest_folder
 from tidegate.rig.trial_guest import Guest, booted
 from tidegate.rig.wire import far_side
 from tidegate.trial import Job
@@ -34,19 +34,21 @@ def shell(job: Job, *, gdb: bool = False) -> int:
     tried = one_trial.tried_job(job)
     tried = replace(tried, shape=replace(tried.shape, gdb=gdb))
     agent_program()
-    with tempfile.TemporaryDirectory(prefix="tidegate-trial.", dir=one_trial.TMPFS) as made:
-        place = Path(made)
-        with far_side(one_trial.far_of(tried, place)) as side, booted(tried.shape, place) as (guest, _):
-            guest.await_ready(time.monotonic() + one_trial.BOOT_S)
-            one_trial.set_up_by_hand(tried, guest, side)
-            if gdb:
-                sys.stderr.write(
-                    f"tidegate: gdb {tried.shape.image} -ex 'target remote {place}/gdb.sock'\n"
-                    "tidegate: (an image without symbols; addresses are in /proc/kallsyms of the guest)\n"
-                )
-            sys.stderr.write("tidegate: the guest is set up, without pressure and storm; Ctrl-] ends it\n")
-            guest.obey("shell")
-            _connect(guest)
+    with (
+        guest_folder(one_trial.memory_mib(tried)) as place,
+        far_side(one_trial.far_of(tried, place)) as side,
+        booted(tried.shape, place) as (guest, _),
+    ):
+        guest.await_ready(time.monotonic() + one_trial.BOOT_S)
+        one_trial.set_up_by_hand(tried, guest, side)
+        if gdb:
+            sys.stderr.write(
+                f"tidegate: gdb {tried.shape.image} -ex 'target remote {place}/gdb.sock'\n"
+                "tidegate: (an image without symbols; addresses are in /proc/kallsyms of the guest)\n"
+            )
+        sys.stderr.write("tidegate: the guest is set up, without pressure and storm; Ctrl-] ends it\n")
+        guest.obey("shell")
+        _connect(guest)
     return int(Exit.OK)
 
 

@@ -14,6 +14,7 @@ from tidegate.bundled_cases import case_path
 from tidegate.case import read_case
 from tidegate.case_trial import Trial
 from tidegate.errors import BadInput, Usage
+from tidegate.rig.asked import expected_of, is_sysctl, numbers
 from tidegate.rig.tally import case_name
 from tidegate.strict_toml import Count, Table, convert, read_toml
 from tidegate.trial import Job
@@ -25,7 +26,7 @@ Often = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 
 class Sweep(Table, frozen=True):
-    """A number of the [trial] part that takes several values."""
+    """A number of the [trial] part, or a sysctl of the guest, that takes several values."""
 
     key: str
     values: tuple[Count, ...]
@@ -132,7 +133,7 @@ def _matrix(campaign: Campaign, cases: Mapping[str, Trial], file: str) -> list[P
                 case=case, arm=arm.name, kernel=kernel, nic=nic, transport=transport, seed=0, sweep=sweep
             ),
             memory_mib=sweep.get("memory_mib", trial.memory_mib),
-            expected=arm.expect or None,
+            expected=expected_of(arm, sweep),
         )
         for case, trial in cases.items()
         for kernel, nic, transport, sweep in product(
@@ -147,17 +148,17 @@ def _matrix(campaign: Campaign, cases: Mapping[str, Trial], file: str) -> list[P
 
 
 def _sweeps(campaign: Campaign, file: str) -> Iterator[dict[str, int]]:
-    numbers = [name for name, default in msgspec.to_builtins(Trial()).items() if type(default) is int]
+    known = numbers()
     for at, sweep in enumerate(campaign.sweep):
         place = f"sweep[{at}]"
-        if sweep.key not in numbers:
-            expected = f"a number of a case's [trial] part: {', '.join(numbers)}"
+        if sweep.key not in known and not is_sysctl(sweep.key):
+            expected = f"a sysctl, or a number of a case's [trial] part: {', '.join(known)}"
             raise BadInput(file, f"{place}.key", repr(sweep.key), expected)
         if [one.key for one in campaign.sweep].count(sweep.key) > 1:
             raise BadInput(file, f"{place}.key", f"{sweep.key!r} twice", "each key once")
         if not sweep.values:
             raise BadInput(file, f"{place}.values", "an empty list", "at least one number")
-        for number, value in enumerate(sweep.values):
+        for number, value in enumerate(sweep.values if sweep.key in known else ()):
             convert({sweep.key: value}, Trial, f"{file}: {place}.values[{number}]", MEANT)
     values = [[(one.key, value) for value in dict.fromkeys(one.values)] for one in campaign.sweep]
     yield from map(dict, product(*values))

@@ -56,7 +56,7 @@ class Talk:
     request_bytes_untaken: int = 0  # that the guest sent and the server never acknowledged
     replies_sent_again: int = 0  # after the guest's last segment that acknowledged something new
     requests_sent_again: int = 0
-    sent_again_though_acknowledged: int = 0  # of those: the server's acknowledgement passed the wire, and was not taken
+    sent_again_though_acknowledged: int = 0  # of those: the acknowledgement passed the wire, in vain
     guest_window: int | None = None  # of its last segment
     reset_by: str = ""  # server, guest
     closed_by: str = ""
@@ -83,7 +83,9 @@ def segments(frames: Sequence[Frame], port: int) -> Iterator[Segment]:
         if len(head) < 54 or head[12:14] != b"\x08\x00" or head[23] != 6:
             continue
         tcp = 14 + (head[14] & 15) * 4
-        source, target, sequence, acknowledged, offset, flags, window = struct.unpack_from(">HHIIBBH", head, tcp)
+        source, target, sequence, acknowledged, offset, flags, window = struct.unpack_from(
+            ">HHIIBBH", head, tcp
+        )
         if port not in (source, target):
             continue
         payload = int.from_bytes(head[16:18], "big") - (tcp - 14) - (offset >> 4) * 4
@@ -142,7 +144,10 @@ def _ahead(one: int, other: int) -> int:
 def remarks(frames: Sequence[Frame], said: Talk, looked_s: float) -> dict[int, str]:
     """What is written at a frame, for those who open the capture: by its number. `looked_s` is since the epoch."""
     found: dict[int, str] = {}
-    for at, what in ((said.last_reply, "last reply of the server"), (said.last_request, "last request of the guest")):
+    for at, what in (
+        (said.last_reply, "last reply of the server"),
+        (said.last_request, "last request of the guest"),
+    ):
         if at is not None:
             found[at] = f"{what}, {looked_s - frames[at].time_s:.1f} s before the look"
     return found
@@ -159,7 +164,9 @@ def write_pcapng(path: Path, frames: Sequence[Frame], remarks: Mapping[int, str]
             options = b""
             if remark := remarks.get(number):
                 text = remark.encode()
-                options = struct.pack("<HH", _COMMENT, len(text)) + _padded(text) + struct.pack("<HH", _END, 0)
+                options = (
+                    struct.pack("<HH", _COMMENT, len(text)) + _padded(text) + struct.pack("<HH", _END, 0)
+                )
             file.write(_block(_PACKET, head + _padded(frame.head) + options))
 
 

@@ -32,9 +32,14 @@ _GONE = (
 )
 _IO_ERROR = r"I/O error, dev |Write-error on swap-device|Read-error on swap-device"
 _PANIC = r"System is deadlocked on memory|Kernel panic|Unable to handle kernel|BUG: unable"
-_OOM = r"invoked oom-killer"
+_OOM = r"Out of memory: Killed process"
+_OOM_REPORT = r"invoked oom-killer"
 _MAIN_ROLES = ("refill_work", "balance_pgdat")
-_MAIN_WAITS = ("nbd_handle_cmd", "nbd_queue_rq", "sk_stream_wait_memory")  # who is throttled just suffers from it
+_MAIN_WAITS = (
+    "nbd_handle_cmd",
+    "nbd_queue_rq",
+    "sk_stream_wait_memory",
+)  # who is throttled just suffers from it
 # Then the tasks wait as they should, and where they do it says nothing.
 _FROM_OUTSIDE = ("guest paused", "server ended", "server stopped", "connection gone", "OOM")
 _SHORT_MS = 5_000  # no stand worth a word
@@ -44,9 +49,9 @@ _SHORT_MS = 5_000  # no stand worth a word
 class Diagnosis:
     """What it was."""
 
-    finding: str | None  # D1, D2, ... as `tidegate explain` has them; None: no way of the kernel, or not known
+    finding: str | None  # as `tidegate explain` names them; None: no way of the kernel, or not known
     text: str  # one paragraph
-    lines: tuple[str, ...] = ()  # FILE:LINE: TEXT of the bundle, each claim's proof in the order of the claims
+    lines: tuple[str, ...] = ()  # FILE:LINE: TEXT of the bundle: each claim's proof, in their order
     fingerprint: str = ""  # cause and decisive waits: equal for equal failures
 
 
@@ -95,7 +100,10 @@ def diagnose(folder: Path) -> Diagnosis:
         sentences.append(f"This is {cause.finding} (tidegate explain {cause.finding}).")
     text = " ".join(sentence for sentence in sentences if sentence)
     return Diagnosis(
-        finding=cause.finding, text=text, lines=tuple(known.bundle.proof), fingerprint=_fingerprint(known, cause)
+        finding=cause.finding,
+        text=text,
+        lines=tuple(known.bundle.proof),
+        fingerprint=_fingerprint(known, cause),
     )
 
 
@@ -139,7 +147,9 @@ def _guest_paused(known: _Known) -> _Cause | None:
         return None
     known.bundle.prove("emulator.json", r'"status": "')
     who = "somebody stopped it by QEMU's monitor" if known.status == "paused" else "QEMU itself stopped it"
-    return _Cause("guest paused", None, f"The guest is {known.status}: {who}; this says nothing about the kernel.")
+    return _Cause(
+        "guest paused", None, f"The guest is {known.status}: {who}; this says nothing about the kernel."
+    )
 
 
 def _server_ended(known: _Known) -> _Cause | None:
@@ -175,57 +185,73 @@ def _killed(known: _Known) -> _Cause | None:
         return None
     if not said:
         known.bundle.prove("trial.json", '"reason"')
-        why = "The kernel killed programs: its counter says so, the console does not yet."
-        return _Cause("OOM", None, why + _holders(known))
-    victim = known.bundle.prove("console.txt", r"Killed process")
-    zone = _zone_of_oom(known)
-    order = re.search(r"gfp_mask=[^(]*\(([^)]*)\), order=(\d+)", said)
-    asked = f" for a request {order[1]} of order {order[2]}" if order else ""
-    named = re.search(r"Killed process \d+ \(([^)]*)\)", victim)
-    swap = known.bundle.prove("console.txt", r"Free swap\s+=")
-    left = re.search(r"(\d+)kB", swap)
-    why = f"The kernel killed {named[1] if named else 'a program'}{asked}{zone}"
-    why += f", with {int(left[1]) // 1024} MiB of swap free." if left else "."
-    return _Cause("OOM", None, why + _holders(known))
+    victim = re.search(r"Killed process (\d+) \(([^)]*)\)", said)
+    why = f"The kernel killed {f'{victim[2]} (process {victim[1]})' if victim else 'a program'} for want of memory"
+    why += "." if victim else "; the console does not say which."
+    return _Cause("OOM", None, why + _report_of_oom(known) + _holders(known))
 
 
-def _zone_of_oom(known: _Known) -> str:
-    """The zone that the report of the OOM kill shows lowest against its min."""
-    least: tuple[int, int, str] | None = None
-    for number, line in enumerate(known.bundle.lines("console.txt"), 1):
-        found = re.search(r"Node (\d+) (\w+) free:(\d+)kB boost:\d+kB min:(\d+)kB", line)
-        if found and int(found[4]):
-            name = f": zone {found[2]} of node {found[1]} has {found[3]} kB free, min is {found[4]} kB"
-            key = (int(found[3]) * 100 // int(found[4]), number, name)
-            least = key if least is None else min(least, key)
-        if least and "Killed process" in line:
-            break
-    if least is None:
+def _report_of_oom(known: _Known) -> str:
+    """What the first whole report says: the request, the zone that is lowest against its min, swap.
+
+    A quiet console shows the kill (KERN_ERR), and its report (KERN_WARNING) only once SysRq has raised the level.
+    """
+    asked = known.bundle.prove("console.txt", _OOM_REPORT)
+    order = re.search(r"gfp_mask=[^(]*\(([^)]*)\), order=(\d+)", asked)
+    if order is None:
         return ""
-    known.bundle.note("console.txt", least[1])
-    return least[2]
+    told, least, inside = f" It reports a request {order[1]} of order {order[2]}", (101.0, 0, ""), False
+    for number, line in enumerate(known.bundle.lines("console.txt"), 1):
+        inside = inside or re.search(_OOM_REPORT, line) is not None
+        zone = re.search(r"Node (\d+) (\w+) free:(\d+)kB boost:(\d+)kB min:(\d+)kB", line)
+        if inside and zone:
+            free, unboosted = int(zone[3]), int(zone[5]) - int(zone[4])
+            name = f", zone {zone[2]} of node {zone[1]} with {free} kB free of a min of {unboosted} kB"
+            least = min(least, (free / max(unboosted, 1), number, name))
+        if inside and "Killed process" in line:
+            break
+    if least[1]:
+        known.bundle.note("console.txt", least[1])
+    swap = re.search(r"(\d+)kB", known.bundle.prove("console.txt", r"Free swap\s+=", after=_OOM_REPORT))
+    return f"{told}{least[2]}{f', and {swap[1]} kB of swap free' if swap else ''}."
 
 
 def _holders(known: _Known) -> str:
     """What the sockets of others held; the most that one could see."""
     peak = {name: int(known.trial.get(f"peak_{name}_pages", 0)) for name in ("udp_mem", "tcp_mem")}
-    told = [f"{name} {pages} pages ({pages * 4 // 1024} MiB)" for name, pages in peak.items() if pages >= NEAR_PAGES]
+    told = [
+        f"{name} {pages} pages ({pages * 4 // 1024} MiB)"
+        for name, pages in peak.items()
+        if pages >= NEAR_PAGES
+    ]
     for name, pages in peak.items():
         if pages >= NEAR_PAGES:
             known.bundle.prove("trial.json", f'"peak_{name}_pages"')
     return f" Sockets held up to {' and '.join(told)}." if told else ""
 
 
+def _connection_cut(known: _Known) -> _Cause | None:
+    """The other side ended the connection: then what waits in the guest is the consequence."""
+    talk = known.wire.get("talk", {})
+    name = next((name for name in ("reset_by", "closed_by") if talk.get(name) == "server"), "")
+    if not name or known.bundle.prove("wire.json", f'"{name}"') == "":
+        return None
+    gone = _connection_gone(known)
+    if gone is None:
+        return None
+    how = "reset" if name == "reset_by" else "closed"
+    return replace(gone, why=f"The server's side {how} the connection. {gone.why}")
+
+
 def _connection_gone(known: _Known) -> _Cause | None:
+    """It may have been given up for want of replies (ping of iSCSI, timeout of nvme), so this comes after the ways."""
     said = known.bundle.prove("console.txt", _GONE)
     if not said:
         return None
+    again = "the kernel itself tries to make it again" if "nvme" in said else "only user space makes it again"
+    why = f"The block connection is gone ({_bare(said)}), and {again}"
     error = known.bundle.prove("console.txt", _IO_ERROR)
-    why = f"The block connection is gone ({_bare(said)}), and nothing in the kernel makes it again"
     why += "; requests failed with I/O errors." if error else "."
-    talk = known.wire.get("talk", {})
-    if talk.get("reset_by"):
-        known.bundle.prove("wire.json", '"reset_by"')
     return _Cause("connection gone", "D9-reconnect", why)
 
 
@@ -249,11 +275,18 @@ def _nothing_left(known: _Known) -> _Cause | None:
         return None
     if _never_from_reserve(known):
         return None  # then the ring starves at the floor already: the next rule
-    return _Cause("nothing left", None, "The reserve itself is empty, by whom cannot be seen from here (D5 or D15).")
+    return _Cause(
+        "nothing left", None, "The reserve itself is empty, by whom cannot be seen from here (D5 or D15)."
+    )
 
 
 def _ring_starves(known: _Known) -> _Cause | None:
-    if known.slack is None or known.slack > NEAR_PAGES or not _in_reclaim(known) or not _never_from_reserve(known):
+    if (
+        known.slack is None
+        or known.slack > NEAR_PAGES
+        or not _in_reclaim(known)
+        or not _never_from_reserve(known)
+    ):
         return None
     name = MODELS[known.trial["nic"]].driver
     known.bundle.prove("trial.json", '"nic"')
@@ -262,6 +295,22 @@ def _ring_starves(known: _Known) -> _Cause | None:
         "its ring stays empty, and no reply comes in; reclaim waits for exactly those replies."
     )
     return _Cause("D2", "D2", why)
+
+
+def _heads_refused(known: _Known) -> _Cause | None:
+    """The ring is full, and packets are dropped for want of an sk_buff: slab_out_of_memory() says so now and then."""
+    if known.slack is None or known.slack > NEAR_PAGES or not _in_reclaim(known):
+        return None
+    if not known.bundle.prove(
+        "console.txt", r"cache: skbuff_head_cache", after="SLUB: Unable to allocate memory"
+    ):
+        return None
+    known.bundle.prove("console.txt", "SLUB: Unable to allocate memory")
+    why = (
+        "The NIC has its buffers, but no sk_buff can be had for a packet that arrives: GFP_ATOMIC, which ends at 3/8 "
+        "of min, gets no page for skbuff_head_cache, so that replies are dropped; reclaim waits for those replies."
+    )
+    return _Cause("D3", "D3", why)
 
 
 def _tcp_mem_full(known: _Known) -> _Cause | None:
@@ -296,11 +345,13 @@ CAUSES: tuple[Callable[[_Known], _Cause | None], ...] = (
     _server_stopped,
     _panicked,
     _killed,
-    _connection_gone,
+    _connection_cut,
     _refill_reclaims,
     _nothing_left,
     _ring_starves,
+    _heads_refused,
     _tcp_mem_full,
+    _connection_gone,
     _kswapd_submits,
 )
 
@@ -333,7 +384,11 @@ def _waits(known: _Known) -> str:
         known.bundle.note(known.file, tasks[0].line)
         known.bundle.note(known.file, tasks[0].line_of(tasks[0].wait))
         many, verb = (f"{len(tasks)} times ", "wait") if len(tasks) > 1 else ("", "waits")
-        under = " in its own reclaim" if "swap_writepage" in tasks[0].stack or "shrink_node" in tasks[0].stack else ""
+        under = (
+            " in its own reclaim"
+            if "swap_writepage" in tasks[0].stack or "shrink_node" in tasks[0].stack
+            else ""
+        )
         told.append(f"{many}{who}{under} {verb} for {wait}")
     return f"Blocked: {'; '.join(told)}." if told else ""
 
@@ -391,7 +446,13 @@ def _on_the_wire(known: _Known) -> str:
         )
     elif talk.get("replies_sent_again"):
         known.bundle.prove("wire.json", '"replies_sent_again"')
-        told.append(f"the server sent replies {talk['replies_sent_again']} times again that the guest did not take")
+        told.append(
+            f"the server sent replies {talk['replies_sent_again']} times again that the guest did not take"
+        )
+    for name in ("rx_dropped", "rx_missed"):
+        if dropped := known.readings.get("of_guest", {}).get(name):
+            known.bundle.prove("readings.json", f'"{name}"')
+            told.append(f"the guest's NIC counts {dropped} packets that it lost ({name})")
     if known.bundle.prove("console.txt", "Possible stuck request"):
         told.append("nbd itself names stuck requests")
     return f"On the wire {'; '.join(told)}."

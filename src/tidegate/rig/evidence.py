@@ -76,7 +76,9 @@ def gather(
         (folder / name).write_text(text)
     first, second = looks.get("blocked-1.txt"), looks.get("blocked-2.txt")
     if first is not None and second is not None:
-        lines = difflib.unified_diff(_bare(first), _bare(second), "first look", "second look", lineterm="", n=1)
+        lines = difflib.unified_diff(
+            _bare(first), _bare(second), "first look", "second look", lineterm="", n=1
+        )
         (folder / "blocked.diff").write_text("\n".join(lines) + "\n")
     (folder / "counters.jsonl").write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in seconds))
     (folder / "console.txt").write_text(guest.console)
@@ -109,7 +111,12 @@ def _wire(folder: Path, guest: Guest, far: FarSide, port: int) -> dict[str, Any]
     said = talk(frames, port)
     write_pcapng(folder / "capture.pcapng", frames, remarks(frames, said, looked))
     kept.unlink()
-    return {"stats": answer["stats"], "server_state": answer["server"], "storm": far.said, "talk": asdict(said)}
+    return {
+        "stats": answer["stats"],
+        "server_state": answer["server"],
+        "storm": far.said,
+        "talk": asdict(said),
+    }
 
 
 def _dump(monitor: Monitor, path: Path) -> None:

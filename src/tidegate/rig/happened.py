@@ -34,11 +34,18 @@ def happened(
     """
     end_ms = max([one.guest_ms for one in seconds] + [mark.guest_ms for mark in marks], default=0)
     found = [_event(mark.guest_ms, mark.step, _MARKS.get(mark.step, Kind.SYSTEM)) for mark in marks]
-    clock = sorted([(mark.at_s, mark.guest_ms) for mark in marks if mark.at_s is not None] + [(now_s, end_ms)])
-    outs = [after for before, after in pairwise(seconds) if after.swapped_out_pages > before.swapped_out_pages]
+    clock = sorted(
+        [(mark.at_s, mark.guest_ms) for mark in marks if mark.at_s is not None] + [(now_s, end_ms)]
+    )
+    outs = [
+        after for before, after in pairwise(seconds) if after.swapped_out_pages > before.swapped_out_pages
+    ]
     if outs:
         found.append(_event(outs[-1].guest_ms, "last swap-out", pages=outs[-1].swapped_out_pages))
-    for name, step in (("last_reply_s", "last reply on the wire"), ("last_request_s", "last request on the wire")):
+    for name, step in (
+        ("last_reply_s", "last reply on the wire"),
+        ("last_request_s", "last request on the wire"),
+    ):
         age = wire.get(name, -1.0)
         if age >= 0:
             found.append(_event(_guest_ms(clock, now_s - age), step, ago_ms=round(age * 1000)))
@@ -46,7 +53,7 @@ def happened(
         last = seconds[-1]
         found.append(
             _event(
-                last.guest_ms, "end", free_pages=last.free_pages, slack_pages=last.slack_pages,
+                end_ms, "end", free_pages=last.free_pages, slack_pages=last.slack_pages,
                 udp_mem_pages=last.udp_mem_pages, tcp_mem_pages=last.tcp_mem_pages,
             )
         )  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidegate.case_trial import TrialArm
-from tidegate.errors import BadInput, Lacking, Unsupported
+from tidegate.errors import BadInput, Exit, Lacking, TidegateError, Unsupported
 from tidegate.rig import ablation
 from tidegate.rig.trial_guest import Guest
 from tidegate.rules_of_thumb import ADVICE, Advice, Facts
@@ -35,6 +35,12 @@ MEASURES: Mapping[str, str] = {
 _RULES = {"tenfold": "ten times", "node_share": "0.4 %", "mib512": "512"}
 ABLATION = ablation.SETTING
 MIN_FREE = "vm.min_free_kbytes"
+
+
+class Refused(TidegateError):
+    """The guest does not take what the arm wants to put in force: the arm cannot be tried, and nothing was lost."""
+
+    exit = Exit.CANNOT_TELL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +105,24 @@ def set_always(guest: Guest, settings: Mapping[str, str]) -> None:
         _sysctl(guest, name, value)
 
 
+def set_last(guest: Guest, settings: Mapping[str, str]) -> dict[str, str]:
+    """Writes what a job sweeps, over whatever the arm and the plan wrote; the values that the kernel then has.
+
+    Lacking where the guest refuses one: another value in its place would be another trial.
+    """
+    told = {}
+    for name, value in settings.items():
+        _sysctl(guest, name, value)
+        told[name] = " ".join(" ".join(guest.obey(f"print {_path(name)}")).split())
+        if told[name] != value:
+            raise Lacking(f"{name} = {value}: the guest has {told[name]}")
+    return told
+
+
 def run_plan(guest: Guest, script: str, values: Mapping[str, str]) -> None:
     """The plan's own script, run by busybox's shell, as an administrator would; then what it set is read back.
 
-    Lacking when it says no, with its own words, or when a value is not in force afterwards.
+    Refused when it says no, with its own words, or when a value is not in force afterwards.
     """
     data = script.encode()
     guest.obey("run /bin/mkdir -p /run")  # where it keeps its notes
@@ -112,11 +132,11 @@ def run_plan(guest: Guest, script: str, values: Mapping[str, str]) -> None:
     except Lacking as trouble:
         time.sleep(0.5)  # the console is another line than the agent's
         said = [line for line in guest.console.splitlines() if line.startswith("tidegate: ")]
-        raise Lacking(f"plan.sh: {'; '.join(said[:3]) or trouble}") from None
+        raise Refused(f"plan.sh: {'; '.join(said[:3]) or trouble}") from None
     for path, value in values.items():
         now = " ".join(" ".join(guest.obey(f"print {path}")).split())
         if now != value:
-            raise Lacking(f"plan.sh: {path} is {now}, expected {value}")
+            raise Refused(f"plan.sh: {path} is {now}, expected {value}")
 
 
 def _connection(arm: TrialArm) -> tuple[str, ...]:
@@ -148,7 +168,7 @@ def _rule(guest: Guest, part: str) -> str:
     try:
         _sysctl(guest, MIN_FREE, str(value))
     except Lacking as trouble:
-        raise Lacking(f"{MIN_FREE} = {value}, by {advice.name!r}: the guest refuses ({trouble})") from None
+        raise Refused(f"{MIN_FREE} = {value}, by {advice.name!r}: the guest refuses ({trouble})") from None
     return guest.obey("print /proc/sys/vm/min_free_kbytes")[0]
 
 
@@ -159,5 +179,8 @@ def _advice(part: str) -> Advice:
 
 
 def _sysctl(guest: Guest, name: str, value: str) -> None:
-    path = name if name.startswith("/") else f"/proc/sys/{name.replace('.', '/')}"
-    guest.obey(f"write {path} {value}")
+    guest.obey(f"write {_path(name)} {value}")
+
+
+def _path(name: str) -> str:
+    return name if name.startswith("/") else f"/proc/sys/{name.replace('.', '/')}"

@@ -31,13 +31,16 @@ class Monitor:
         from qemu.qmp.legacy import QEMUMonitorProtocol
 
         self.protocol = QEMUMonitorProtocol(line, nickname="trial")
-        self.protocol.connect(negotiate=True)
+        try:
+            self.protocol.connect(negotiate=True)
+        except Exception as trouble:  # noqa: BLE001 - asyncio's, the library's and the socket's
+            raise Unanswered(f"qemu monitor: {trouble}") from None
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """One command's answer; Unanswered when there is none."""
         try:
             return self.protocol.cmd(command, **arguments)
-        except Exception as trouble:
+        except Exception as trouble:  # noqa: BLE001 - asyncio's, the library's and the socket's
             raise Unanswered(f"qemu monitor: {command}: {trouble}") from None
 
     def human(self, command: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,22 +14,25 @@ import msgspec
 
 from tidegate.case import Case
 from tidegate.case_trial import Trial, TrialArm, TrialStorm, TrialTraffic
-from tidegate.errors import Lacking, TidegateError, Unsupported, Usage
+from tidegate.errors import Lacking
 from tidegate.rig import ablation, counters, evidence, measures, planned, ram
 from tidegate.rig.accelerator import choose
 from tidegate.rig.agent_program import agent_program
+from tidegate.rig.asked import arm_of, asked_hash, expected_of, sysctls_of, trial_of
 from tidegate.rig.blocked import same_wait
 from tidegate.rig.code import code_hash
-from tidegate.rig.diagnosis import diagnosed
 from tidegate.rig.connecting import check_transport, connect, transport_of
-from tidegate.rig.far_side import GUEST, PORTS, SERVER, SERVER_MAC, Far
+from tidegate.rig.diagnosis import diagnosed
+from tidegate.rig.far_side import GUEST, IN_A_GUEST, PORTS, SERVER, SERVER_MAC, Far
 from tidegate.rig.gdb_stub import Garbled
 from tidegate.rig.happened import Mark
 from tidegate.rig.kernels import Kernel, resolve
-from tidegate.rig.monitor import Monitor
+from tidegate.rig.monitor import Monitor, Unanswered
 from tidegate.rig.nics import check_nic
+from tidegate.rig.places import check_programs, check_room, guest_folder, not_writable
 from tidegate.rig.relay import Wire
 from tidegate.rig.sampler import Sampler
+from tidegate.rig.storage_guest import storage_mib
 from tidegate.rig.trial_guest import Gone, Guest, Shape, booted
 from tidegate.rig.verdict import Seen, Step, Watch, step
 from tidegate.rig.vmlinux import uncompressed
@@ -42,7 +44,6 @@ POLL_S = 0.05
 WALL_LIMIT_S = 1500.0  # nor does one whose clock stands still
 PANIC_WORDS = ("Kernel panic", "System is deadlocked on memory", "Unable to handle kernel", "BUG: unable")
 LIMITS = ("tcp_mem", "udp_mem")
-TMPFS = Path("/dev/shm")  # noqa: S108 - the guest's memory is there; each trial has a folder of its own
 
 Tell = Callable[[str], None]
 
@@ -101,9 +102,7 @@ def tried_job(job: Job) -> Tried:
 
     case = read_case(case_path(job.case))
     trial = trial_of(case, job)
-    arm = next((arm for arm in trial.arm if arm.name == job.arm), None)
-    if arm is None:
-        raise Usage(f"case {case.name}: found no arm {job.arm!r}, expected one of {', '.join(a.name for a in trial.arm)}")
+    arm = arm_of(case, trial, job.arm)
     measures.check_measures(arm, job.case, f"trial.arm {arm.name!r}")
     measures.check_socket(arm, trial.transport, own_socket=transport_of(trial).own_socket)
     kernel = resolve(trial.kernel)
@@ -124,24 +123,16 @@ def tried_job(job: Job) -> Tried:
     return Tried(job=job, case=case, trial=trial, arm=arm, kernel=kernel, shape=shape)
 
 
-def trial_of(case: Case, job: Job) -> Trial:
-    """The case's [trial] part with what the job sets differently. Unsupported where the case has none."""
-    if case.trial is None:
-        raise Unsupported(f"case {case.name}: found no [trial] part, so it is not tried on real kernels")
-    wanted = {"kernel": job.kernel, "nic": job.nic, "transport": job.transport}
-    table = msgspec.to_builtins(case.trial) | {name: value for name, value in wanted.items() if value} | job.sweep
-    return msgspec.convert(table, Trial)
-
-
 def _once(tried: Tried, folder: Path, tell: Tell, dump: bool) -> TrialResult:
     start = time.monotonic()
     begun = datetime.now(UTC).isoformat(timespec="seconds")
-    place = TMPFS if TMPFS.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="tidegate-trial.", dir=place) as made:
-        try:
-            result = _in_folder(tried, Path(made), folder, tell, dump)
-        except Gone as trouble:
-            result = _result(tried, _Course(), Verdict.LOST, str(trouble))
+    try:
+        with guest_folder(memory_mib(tried)) as place:
+            result = _in_folder(tried, place, folder, tell, dump)
+    except (Gone, Unanswered, ConnectionError) as trouble:
+        result = _result(tried, _Course(), Verdict.LOST, str(trouble))
+    except OSError as trouble:
+        raise not_writable(trouble, folder) or trouble from None
     return replace(result, wall_s=round(time.monotonic() - start, 1), started=begun)
 
 
@@ -178,6 +169,8 @@ def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell, dump: bool) 
                 removed = ablation.apply(without, guest, tried.kernel, memory) if without else {}
                 _set_up(tried, guest, side, course, plan)
                 course.settings |= removed
+            except measures.Refused as trouble:
+                return _result(tried, course, Verdict.INCONCLUSIVE, str(trouble), command=command)
             except (Lacking, Garbled) as trouble:
                 return _result(tried, course, Verdict.LOST, str(trouble), command=command)
             sampler = Sampler(memory)
@@ -187,12 +180,14 @@ def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell, dump: bool) 
                 told, contrary = ablation.effects(without, seen)
                 course.settings |= told
                 verdict, reason = (Verdict.INCONCLUSIVE, contrary) if contrary else (verdict, reason)
+            if not side.server_runs():
+                verdict, reason = Verdict.LOST, "server: its process ended during the trial"
             host_mib = _host_mib(guest, side)
             bundled = verdict is not Verdict.SURVIVED
             if bundled:
                 _bundle(tried, guest, side, monitor, memory, course, folder, dump)
             side.order("calm")
-            course.sent = _sent(side)
+            course.sent = _sent(side, course.storms)
             result = _result(tried, course, verdict, reason, command=command, sampler=sampler)
             result = replace(result, host_mib=host_mib, check=plan.check if plan else None)
             if bundled:
@@ -218,6 +213,7 @@ def _set_up(tried: Tried, guest: Guest, side: FarSide, course: _Course, plan: pl
     if plan:
         measures.run_plan(guest, plan.script, plan.values)
         course.settings |= plan.values
+    course.settings |= measures.set_last(guest, sysctls_of(tried.job.sweep))
     if not arm.quiet:
         sinks(guest, trial)
     course.limits = {name: " ".join(guest.obey(f"print /proc/sys/net/ipv4/{name}")[0].split()) for name in LIMITS}
@@ -415,12 +411,12 @@ def _bundle(
     )
 
 
-def _sent(side: FarSide) -> int:
+def _sent(side: FarSide, storms: int) -> int:
+    """Packets of all storms; each sender says so as its last word, a little after it was ended."""
     total = 0
-    for one in side.said:
-        words = str(one.get("said", "")).split()
-        if words[:1] == ["sent"]:
-            total += int(words[1])
+    for _ in range(storms):
+        with contextlib.suppress(Lacking):
+            total += side.sent()
     return total
 
 
@@ -457,7 +453,7 @@ def _result(
         reason=reason,
         margin_pages=sampler.lowest().slack_pages if sampler else None,
         zones=sampler.margins() if sampler else (),
-        expected=tried.arm.expect or None,
+        expected=expected_of(tried.arm, job.sweep),
         sweep=dict(job.sweep),
         settings=course.settings,
         guest_ms=last.guest_ms if last else 0,
@@ -470,6 +466,7 @@ def _result(
         seconds=tuple(course.seconds),
         command=shlex.join(command or []),
         code=code_hash(),
+        asked=asked_hash(trial, tried.arm),
     )
 
 
@@ -480,8 +477,15 @@ def set_up_by_hand(tried: Tried, guest: Guest, side: FarSide) -> None:
     _set_up(calm, guest, side, _Course(), plan)
 
 
+def memory_mib(tried: Tried) -> int:
+    """Of the trial's guests together."""
+    served = storage_mib(tried.trial.swap_mib) if tried.trial.transport in IN_A_GUEST else 0
+    return tried.shape.memory_mib + served
+
+
 def check_job(job: Job) -> None:
     """Raises what run_job would raise before it starts anything."""
-    with contextlib.suppress(TidegateError):
-        agent_program()
-    tried_job(job)
+    tried = tried_job(job)
+    check_programs(tried.trial.transport)
+    check_room(memory_mib(tried))
+    agent_program()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tidegate.trial import Job
 
 Tell = Callable[[str], None]
+_FAMILIES = ("vm.", "net.", "ring:", "neigh:", "cap:", "reserve-mem:", "queue:")
 RecordOf = Callable[["Tried", Tell], Path]
 
 
@@ -49,11 +50,16 @@ def plan_for(tried: Tried, tell: Tell, *, record_of: RecordOf | None = None) -> 
 
 
 def without(settings: Sequence[Setting], left_out: Sequence[str], file: str, place: str) -> tuple[Setting, ...]:
-    """The settings but those whose id is, or begins with, one of `left_out`; BadInput where one names none."""
+    """The settings but those whose id is, or begins with, one of `left_out`.
+
+    Unsupported where the plan for this guest sets none of a name: the arm would be the whole plan under another name.
+    BadInput where no plan could.
+    """
     for name in left_out:
         if not any(one.id.startswith(name) for one in settings):
-            known = f"one of {', '.join(one.id for one in settings)}" if settings else "none: the plan sets nothing"
-            raise BadInput(file, f"{place}.without", repr(name), known)
+            if not name.startswith(_FAMILIES):
+                raise BadInput(file, f"{place}.without", repr(name), f"an id that begins with {', '.join(_FAMILIES)}")
+            raise Unsupported(f"{place}: the plan for this guest sets no {name}, so there is nothing to leave out")
     return tuple(one for one in settings if not one.id.startswith(tuple(left_out)))
 
 

@@ -20,6 +20,7 @@ import msgspec
 
 from tidegate.errors import Lacking, TidegateError
 from tidegate.rig.campaign_file import Planned
+from tidegate.rig.places import remove_left_over
 from tidegate.rig.results_file import EVIDENCE
 from tidegate.trial import Job, TrialResult
 
@@ -143,6 +144,7 @@ class LocalPool:
                 _forget(worker)
                 shutil.rmtree(worker.folder, ignore_errors=True)
             self._workers.clear()
+            remove_left_over()  # of those that were killed
         return ended
 
     def _ended(self, timeout_s: float) -> list[Ended]:

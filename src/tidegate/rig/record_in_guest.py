@@ -14,7 +14,6 @@ import gzip
 import hashlib
 import io
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from tidegate.rig.connecting import connect
 from tidegate.rig.initramfs import JOB_DISK, MODULES_DISK, OUT_DISK, ROOT_DISK, module_bytes
 from tidegate.rig.kernels import Debian, needed_modules
 from tidegate.rig.monitor import Monitor
+from tidegate.rig.places import guest_folder
 from tidegate.rig.tools import cache_directory, locked
 from tidegate.rig.trial_guest import Guest, Shape, booted, initramfs, module_paths
 from tidegate.units import MIB
@@ -125,9 +125,7 @@ def _taken(tried: Tried, tell: Tell) -> dict[str, bytes]:
     from tidegate.rig import measures, one_trial
     from tidegate.rig.wire import far_side
 
-    place = one_trial.TMPFS if one_trial.TMPFS.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="tidegate-record.", dir=place) as made:
-        folder = Path(made)
+    with guest_folder(one_trial.memory_mib(tried)) as folder:
         shape = _with_disks(tried.shape, folder)
         with far_side(one_trial.far_of(tried, folder)) as side, booted(shape, folder) as (guest, _):
             guest.await_ready(time.monotonic() + _BOOT_S)

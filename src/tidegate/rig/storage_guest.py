@@ -49,8 +49,10 @@ echo {port} >ports/1/addr_trsvcid
 """
 
 # The export's flags: insecure port, async, no subtree check, fsid=0 (include/uapi/linux/nfsd/export.h). Version 3 would
-# have to be registered with rpcbind (vs_rpcb_optnl). The grace period is for clients of a server that was there before.
+# have to be registered with rpcbind (vs_rpcb_optnl). The grace period is for clients of a server that was there before;
+# only a server that could have kept their names (nfs4recover.c) lets one end it.
 _NFS = """\
+/bin/mkdir -p /var/lib/nfs/v4recovery
 /bin/mount -t nfsd nfsd /proc/fs/nfsd
 /bin/busybox chmod 777 /srv
 printf '%s\\n' 'nfsd {guest} 2147483647 guest' >/proc/net/rpc/auth.unix.ip/channel
@@ -60,7 +62,7 @@ echo -3 >/proc/fs/nfsd/versions
 echo 10 >/proc/fs/nfsd/nfsv4gracetime
 echo tcp {port} >/proc/fs/nfsd/portlist
 echo 4 >/proc/fs/nfsd/threads
-echo Y >/proc/fs/nfsd/v4_end_grace || true
+echo Y >/proc/fs/nfsd/v4_end_grace
 """
 # swapon over NFS wants a file without holes: nfs_swap_activate() compares its size to its blocks.
 _SWAP_FILE = """\
@@ -86,9 +88,14 @@ def shape(far: Far, kernel: Kernel) -> Shape:
         nic="virtio-net-pci",
         nic_modules=("virtio_pci", "virtio_net"),
         transport=_MODULES[far.transport],
-        memory_mib=_OWN_MIB + far.size_mib,
+        memory_mib=storage_mib(far.size_mib),
         mac=STORAGE_MAC,
     )
+
+
+def storage_mib(size_mib: int) -> int:
+    """Memory of a server's machine that serves so much."""
+    return _OWN_MIB + size_mib
 
 
 @contextmanager

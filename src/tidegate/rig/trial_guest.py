@@ -38,8 +38,8 @@ BUSYBOX_NAMES = (
 TRANSPORT_MODULES: Mapping[str, tuple[str, ...]] = {
     "nbd": ("nbd",),
     "qemu-nbd": ("nbd",),
-    "iscsi": ("iscsi_tcp", "sd_mod"),
-    "nvme-tcp": ("nvme_tcp", "nvme"),
+    "iscsi": ("crc32c_generic", "iscsi_tcp", "sd_mod"),
+    "nvme-tcp": ("nvme_tcp",),
     "nfs": ("nfsv4", "nfs"),
     "nfs-mount": ("nfsv4", "nfs"),
     "nvme-tcp-server": ("nvmet_tcp",),  # of the guest that is the server
@@ -285,5 +285,7 @@ def _accepted(listener: socket.socket, process: subprocess.Popen[bytes], folder:
             break
         return line
     said = (folder / "qemu.log").read_text(errors="replace").strip().splitlines()[-1:] or ["(nothing)"]
-    raise Lacking(f"qemu-system-x86_64: did not start: {said[0][:200]}")
+    # What it says itself will be the same next time; that it was killed, or is slow to start, need not be.
+    kind = Lacking if (process.poll() or 0) > 0 else Gone
+    raise kind(f"qemu-system-x86_64: did not start: {said[0][:200]}")
 

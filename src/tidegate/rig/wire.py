@@ -14,11 +14,12 @@ from typing import Any
 
 import msgspec
 
-from tidegate.errors import Lacking
+from tidegate.errors import Lacking, TidegateError
 from tidegate.rig.far_side import IN_A_GUEST, Far, Order
 from tidegate.rig.servers import end
 from tidegate.rig.storage_guest import storage_guest
 from tidegate.rig.tools import program
+from tidegate.rig.trial_guest import Gone
 
 _ANSWER_S = 30.0
 
@@ -29,6 +30,7 @@ class FarSide:
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process, self.log = process, log
         self.held = b""
+        self.is_ready = False
         self.said: list[dict[str, Any]] = []  # events that nobody waited for: what the storm's senders say
         assert process.stdout is not None
         self.out = process.stdout
@@ -36,7 +38,7 @@ class FarSide:
         self.waiting.register(self.out, selectors.EVENT_READ)
 
     def order(self, do: str, *words: str, path: Path | None = None) -> dict[str, Any]:
-        """Gives an order and waits for its answer: `stats` and the `server`'s process state. Lacking when it is gone."""
+        """Gives an order and waits for its answer: `stats` and the `server`'s process state. Gone when it has ended."""
         order = Order(do=do, words=words, path="" if path is None else str(path))
         self.send(msgspec.json.encode(order))
         return self.await_event("did")
@@ -51,26 +53,42 @@ class FarSide:
                 if one["event"] == "no":
                     raise Lacking(str(one["reason"]))
             if time.monotonic() > until:
-                raise Lacking(f"far side: no {event} within {timeout_s:.0f} s")
+                raise Gone(f"far side: no {event} within {timeout_s:.0f} s")
             self.said += self._read(until - time.monotonic())
 
+    def server_runs(self) -> bool:
+        """False when the server's process has ended; a stopped one runs, in a manner of speaking."""
+        return bool(self.order("stats")["server"])
+
+    def sent(self, timeout_s: float = 3.0) -> int:
+        """What one sender of the storm says at its end: the packets that it sent. Lacking when it says nothing."""
+        until = time.monotonic() + timeout_s
+        while True:
+            said = str(self.await_event("flood", max(until - time.monotonic(), 0.0))["said"]).split()
+            if said[:1] == ["sent"]:
+                return int(said[1])
+
     def send(self, line: bytes) -> None:
-        """One line of JSON to the far side; Lacking when it is gone."""
+        """One line of JSON to the far side. Lacking when it never came up, Gone when it has ended since."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(line + b"\n")
             self.process.stdin.flush()
         except OSError:
-            raise Lacking(f"far side: ended: {_last(self.log)}") from None
+            raise self._ended() from None
 
     def _read(self, timeout_s: float) -> list[dict[str, Any]]:
         if not self.waiting.select(max(timeout_s, 0)):
             return []
         data = os.read(self.out.fileno(), 65536)
         if not data:
-            raise Lacking(f"far side: ended: {_last(self.log)}")
+            raise self._ended()
         *lines, self.held = (self.held + data).split(b"\n")
         return [msgspec.json.decode(line) for line in lines if line]
+
+    def _ended(self) -> TidegateError:
+        said = f"far side: ended: {_last(self.log)}"
+        return Gone(said) if self.is_ready else Lacking(said)
 
 
 @contextmanager
@@ -90,6 +108,7 @@ def far_side(far: Far) -> Iterator[FarSide]:
     try:
         side.send(msgspec.json.encode(far))
         side.await_event("ready")
+        side.is_ready = True
         with ExitStack() as running:
             if far.transport in IN_A_GUEST:
                 guest = running.enter_context(storage_guest(far))
