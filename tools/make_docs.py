@@ -76,9 +76,16 @@ def designs_page() -> str:
 
 def cases_page() -> str:
     """What may stand in a case."""
+    from tidegate.bundled_cases import case_names, case_path, cases_directory
+    from tidegate.case import read_case
+    from tidegate.judge.listed import case_state
+    from tidegate.judge.stored import read_results
+    from tidegate.judge.stored_trials import read_trials
     from tidegate.report.docs_cases import cases_markdown
 
-    return cases_markdown()
+    results, tried = read_results(cases_directory()), read_trials(cases_directory())
+    read = [read_case(case_path(name)) for name in case_names()]
+    return cases_markdown(case_state(case, results, tried) for case in read)
 
 
 def history_page() -> str:
@@ -87,12 +94,14 @@ def history_page() -> str:
     from tidegate.case import read_case
     from tidegate.judge.listed import case_state
     from tidegate.judge.stored import read_results
+    from tidegate.judge.stored_trials import read_trials
     from tidegate.report.docs_cases import with_results
 
     results = read_results(cases_directory())
     read = [read_case(case_path(name)) for name in case_names()]
     whys = {(case.name, arm.name): arm.why for case in read for arm in case.arm}
-    states = {case.name: case_state(case, results) for case in read}
+    tried = read_trials(cases_directory())
+    states = {case.name: case_state(case, results, tried) for case in read}
     return with_results((DOCS / "history.md").read_text(), states, whys)
 
 

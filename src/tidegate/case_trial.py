@@ -28,7 +28,7 @@ class TrialStorm(StrEnum):
 class TrialTraffic(Table, frozen=True):
     """One trouble of a trial. Bursts matter more than the rate."""
 
-    kind: TrialStorm = TrialStorm.UDP
+    kind: TrialStorm = TrialStorm.UDP  # which trouble
     packets_per_s: Positive = 6_000  # wall time: the wire's, not the guest's
     burst: Positive = 16  # packets back to back
     length_bytes: Annotated[int, msgspec.Meta(ge=1, le=65_507)] = 1400  # of payload
@@ -47,36 +47,35 @@ class TrialArm(Table, frozen=True):
     sysctl: dict[str, str] = msgspec.field(default_factory=dict)  # written last
     quiet: bool = False  # without the storm: the control arm
     expect: str = ""  # a verdict, or FAIL; empty: nothing is expected
-    why: str = ""
+    why: str = ""  # what one sees and what decides it
     outside: str = ""  # why the model cannot show this arm's failure; none is then asked of `simulate`
 
 
 class Trial(Table, frozen=True):
     """How the claim is tried on real kernels. All of it can be overridden by a campaign's sweep, if a number."""
 
-    kernel: str = "trixie-cloud"
-    nic: str = "virtio-net-pci"
-    transport: str = "nbd"
-    memory_mib: Positive = 112
-    cpus: Positive = 1
-    nodes: Positive = 1
+    kernel: str = "trixie-cloud"  # as `tidegate kernels` names it
+    nic: str = "virtio-net-pci"  # QEMU's model
+    transport: str = "nbd"  # nbd, iscsi, nvme-tcp, nfs, nfs-mount
+    memory_mib: Positive = 112  # of the guest
+    cpus: Positive = 1  # of the guest
+    nodes: Positive = 1  # NUMA nodes of the guest
     swap_mib: Positive = 512  # size of the device
-    connections: Positive = 1
+    connections: Positive = 1  # of the block device
     hogs: Positive = 4  # programs that write memory and read it back
     hog_mib: Positive = 24  # of each
-    passes: Positive = 1
+    passes: Positive = 1  # how often each writes and reads it
     delay_us: Count = 0  # of the wire, one way
-    jitter_us: Count = 0
-    loss_ppm: Ppm = 0
-    reorder_ppm: Ppm = 0
+    jitter_us: Count = 0  # added to it, by chance
+    loss_ppm: Ppm = 0  # of its frames, both ways
+    reorder_ppm: Ppm = 0  # of its frames
     rate_kbit: Count = 0  # 0: no bound
     ring: Count = 0  # receive ring (ethtool -G); 0: as the driver has it
     memcg_mib: Count = 0  # the connector's memory cgroup is bounded; 0: not
-    sysctl: dict[str, str] = msgspec.field(
-        default_factory=dict
-    )  # of every arm: what makes the load possible, never a cure
-    traffic: tuple[TrialTraffic, ...] = ()
-    arm: tuple[TrialArm, ...] = ()
+    # What makes the load possible, never a cure.
+    sysctl: dict[str, str] = msgspec.field(default_factory=dict)  # of every arm
+    traffic: tuple[TrialTraffic, ...] = ()  # what troubles the guest
+    arm: tuple[TrialArm, ...] = ()  # what is tried
 
 
 def check_trial(trial: Trial, file: str) -> None:

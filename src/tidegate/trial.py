@@ -11,6 +11,7 @@ from enum import StrEnum
 
 TRIAL_SCHEMA = "tidegate.trial/1"  # of one TrialResult
 TRIALS_SCHEMA = "tidegate.trials/1"  # of Trials
+BISECT_SCHEMA = "tidegate.bisect/1"  # of Bisected
 
 
 class Verdict(StrEnum):
@@ -154,3 +155,49 @@ class Trials:
     tallies: tuple[Tally, ...]
     results: tuple[TrialResult, ...]
     schema: str = TRIALS_SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One value of what is searched, and how the boots with it ended."""
+
+    value: int
+    survived: int
+    n: int  # trials that count; a value is given up at its first failure
+    margin_lowest_pages: int | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether every boot survived."""
+        return 0 < self.survived == self.n
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A value that somebody says is the right one."""
+
+    name: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bisected:
+    """The smallest value of a key at which every boot survives, as far as a search can tell.
+
+    Survival need not be monotone: `survives` was not shown to hold above, nor `fails` to fail below.
+    """
+
+    case: str
+    arm: str
+    kernel_name: str
+    nic: str
+    transport: str
+    key: str
+    low: int  # the values it was looked for between
+    high: int
+    boots: int  # wanted of each value
+    fails: Level | None  # the largest value that failed; None: the lowest survived
+    survives: Level | None  # the smallest that survived above that; None: the highest failed
+    levels: tuple[Level, ...]  # all that were tried, by value
+    said: tuple[Said, ...]  # by the plan and by rules of thumb, for that guest
+    schema: str = BISECT_SCHEMA

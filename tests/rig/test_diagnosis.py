@@ -12,7 +12,7 @@ import pytest
 
 from tidegate.errors import BadInput
 from tidegate.rig import diagnosis
-from tidegate.rig.bundle import read_bundle
+from tidegate.rig.bundle import known_of, read_bundle
 from tidegate.rig.diagnosis import Diagnosis, diagnose, diagnosed
 from tidegate.trial import TrialResult, Verdict
 
@@ -96,7 +96,7 @@ def test_d1_names_the_worker_its_wait_and_what_waits_on_the_wire() -> None:
 
 
 def test_the_refill_worker_decides_though_the_zone_is_at_the_floor_too() -> None:
-    known = diagnosis._known(read_bundle(BUNDLES / "virtio-d1"))
+    known = known_of(read_bundle(BUNDLES / "virtio-d1"))
     assert diagnosis._ring_starves(known) is not None
     assert diagnose(BUNDLES / "virtio-d1").finding == "D1"
 

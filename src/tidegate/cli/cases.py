@@ -27,18 +27,25 @@ What was found is read from results/simulate.jsonl beside the cases, not run. Ea
 and of the code that decided it; when either has changed since, the result is marked as stale, and neither agrees
 nor disagrees. --run runs every arm of the cases asked for, and stores what it finds after each case, so that
 nothing is lost by an interrupt; --run --stale then goes on with those that have no fresh result.
+
+What real kernels did is read from results/trial.jsonl (tidegate report DIR --keep puts it there), and never run here:
+for each arm of a case's [trial] part the words with their counts, the least margin, and what tidegate check says of
+that guest. Judges may not contradict each other: a boot that failed wants an arm that simulate calls STUCK (or the
+case's own word on why the model cannot have it), and no SAFE of check. A trial is stale when the rig or the case's
+[trial] part has changed since; what a real kernel did still counts, and is marked.
 """
 EXAMPLES = (
     ("all of them", "tidegate cases"),
     ("one of them, run anew", "tidegate cases swap-over-nbd --run"),
     ("what the last change made stale", "tidegate cases --run --stale"),
+    ("what real kernels did", "tidegate cases --judge trial"),
 )
 EXIT_STATUS = {
-    0: "what was found is what the cases expect",
-    1: "some arm is not what its case expects",
+    0: "what was found is what the cases expect, and no judge contradicts another",
+    1: "some arm is not what its case expects, or two judges contradict each other",
     3: "some arm has no result, or a stale one",
 }
-JUDGES = ("simulate",)
+JUDGES = ("simulate", "trial", "check")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", action="store_true", help="run them, and store what is found")
     parser.add_argument("--stale", action="store_true", help="with --run: only arms without a fresh result")
-    parser.add_argument(
-        "--judge", choices=JUDGES, default="simulate", help="whose results: %(choices)s (the only one so far)"
-    )
+    parser.add_argument("--judge", choices=JUDGES, help="whose results: %(choices)s (default: all of them)")
     add_jobs(parser)
     parser.add_argument("--json", action="store_true", help="print JSON (tidegate.cases/1)")
 
@@ -59,21 +64,24 @@ def run(args: argparse.Namespace) -> int:
     """Lists, after running where that is asked for."""
     if args.stale and not args.run:
         raise Usage("cases: --stale goes with --run")
+    if args.run and args.judge not in (None, "simulate"):
+        raise Usage("cases: --run runs simulate only; tidegate trial boots kernels")
     read, troubles = _read(args.case)
     if args.run:
         _run_and_store(read, args)
         if not args.case and not troubles:
             _forget_others(read)
-    listed = _listed(read)
+    listed = _listed(read, args.judge)
     _print(listed, args)
-    return int(worst_exit([*troubles, exit_of(listed)]))
+    return int(worst_exit([*troubles, exit_of(listed, args.judge)]))
 
 
-def exit_of(listed: Cases) -> Exit:
-    """Disagreement first; then what cannot be told."""
-    if listed.disagreements:
+def exit_of(listed: Cases, judge: str | None = None) -> Exit:
+    """Disagreement first; then what cannot be told. Kernels that were not booted count where they were asked for."""
+    if listed.disagreements or listed.trials_unmet or listed.quarrels:
         return Exit.BAD_NEWS
-    return Exit.CANNOT_TELL if listed.stale or listed.missing else Exit.OK
+    unknown = listed.stale or listed.missing or (judge == "trial" and listed.trials_missing)
+    return Exit.CANNOT_TELL if unknown else Exit.OK
 
 
 def _read(typed: Sequence[str]) -> tuple[list[tuple[Path, Case]], list[Exit]]:
@@ -167,12 +175,16 @@ def _forget_others(read: Sequence[tuple[Path, Case]]) -> None:
     forget_others(read[0][0].parent, {case.name for _, case in read})
 
 
-def _listed(read: Sequence[tuple[Path, Case]]) -> Cases:
-    from tidegate.judge.listed import case_state, cases
+def _listed(read: Sequence[tuple[Path, Case]], judge: str | None) -> Cases:
+    from tidegate.judge.listed import case_state, cases, of_judge
     from tidegate.judge.stored import read_results
+    from tidegate.judge.stored_trials import read_trials
 
-    results = {directory: read_results(directory) for directory in {path.parent for path, _ in read}}
-    return cases(case_state(case, results[path.parent]) for path, case in read)
+    directories = {path.parent for path, _ in read}
+    results = {directory: read_results(directory) for directory in directories}
+    tried = {directory: read_trials(directory) for directory in directories}
+    states = [case_state(case, results[path.parent], tried[path.parent]) for path, case in read]
+    return cases(states if judge is None else [of_judge(one, judge) for one in states])
 
 
 def _print(listed: Cases, args: argparse.Namespace) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidegate.cli.bisect import searched
 from tidegate.cli.simulate import add_jobs, cores, whole
 from tidegate.errors import Exit, Unsupported, worst_exit
 
 if TYPE_CHECKING:
     from tidegate.rig.campaign import Outcome
-    from tidegate.rig.campaign_file import Planned
+    from tidegate.rig.campaign_file import Campaign, Planned
 
 SUMMARY = "try a case on unmodified kernels in QEMU: does the machine lock up?"
 DESCRIPTION = """\
@@ -34,6 +35,7 @@ EXAMPLES = (
     ("two arms, six boots each", "tidegate trial deadlock --arm stock --arm plan -n 6"),
     ("another NIC and kernel", "tidegate trial deadlock --nic e1000 --kernel trixie-generic"),
     ("no more boots than needed", "tidegate trial deadlock -n 40 --until-sure"),
+    ("how large the reserve must be", "tidegate trial deadlock --bisect vm.min_free_kbytes=1000:32000"),
     ("QEMU's exact line, and nothing else", "tidegate trial deadlock --dry-run"),
 )
 EXIT_STATUS = {
@@ -51,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nic", action="append", default=[], metavar="NIC", help="QEMU's model; may be repeated")
     parser.add_argument("--transport", action="append", default=[], metavar="T", help="nbd, iscsi, ...")
     parser.add_argument(
-        "--set", action="append", default=[], type=setting, metavar="KEY=N", help="a number of the [trial] part"
+        "--set", action="append", default=[], type=setting, metavar="KEY=N", help="a number of the [trial] part, or a sysctl"
+    )
+    parser.add_argument(
+        "--bisect", type=searched, metavar="KEY=LOW:HIGH", help="the least value at which all N boots survive"
     )
     parser.add_argument("-n", type=whole(1, 10_000), default=3, metavar="N", help="boots an arm (default: 3)")
     parser.add_argument("--seed", type=whole(0, 1 << 31), metavar="S", help="the first seed (default: goes on)")
@@ -76,6 +81,10 @@ def setting(text: str) -> tuple[str, int]:
 def run(args: argparse.Namespace) -> int:
     """Tries; the exit code is the worst of the arms'."""
     directory = Path(args.dir)
+    if args.bisect:
+        from tidegate.cli import bisect
+
+        return bisect.run(args, _campaign(args, directory))
     planned = _planned(args, directory)
     if args.dry_run:
         _lines(planned)
@@ -89,9 +98,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _planned(args: argparse.Namespace, directory: Path) -> list[Planned]:
-    from tidegate.rig.campaign_file import Campaign, Sweep, planned_trials
+    from tidegate.rig.campaign_file import planned_trials
 
-    campaign = Campaign(
+    return list(planned_trials(_campaign(args, directory)))
+
+
+def _campaign(args: argparse.Namespace, directory: Path) -> Campaign:
+    from tidegate.rig.campaign_file import Campaign, Sweep
+
+    return Campaign(
         cases=tuple(args.case),
         arms=tuple(args.arm),
         kernels=tuple(args.kernel),
@@ -101,7 +116,6 @@ def _planned(args: argparse.Namespace, directory: Path) -> list[Planned]:
         n=1 if args.dry_run or args.shell or args.gdb else args.n,
         seed=_first_seed(directory) if args.seed is None else args.seed,
     )
-    return list(planned_trials(campaign))
 
 
 def _first_seed(directory: Path) -> int:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from tidegate.case import Arm, Case
 from tidegate.judge.stored import Results, Stored, arm_key
-from tidegate.judge.tried import JUDGE
 from tidegate.judge.trials import trial_states
+from tidegate.judge.tried import JUDGE
 from tidegate.simulation import CaseArm, Cases, CaseState
 from tidegate.trial import TrialResult
 

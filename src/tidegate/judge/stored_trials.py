@@ -38,7 +38,8 @@ def keep_trials(directory: Path, found: Iterable[TrialResult]) -> int:
     with alone(directory):
         before = read_trials(directory)
         after = merged([*before, *found])
-        _write(results_file(directory, JUDGE), after)
+        if after != before:
+            _write(results_file(directory, JUDGE), after)
     known = {(which(one), one.started) for one in before}
     return sum((which(one), one.started) not in known for one in after)
 

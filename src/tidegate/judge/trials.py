@@ -37,8 +37,8 @@ def trial_states(
     for arm in trial.arm:
         own: Place = (case.name, arm.name, trial.kernel, trial.nic, trial.transport, ())
         others = [place for place in places if place[1] == arm.name and place != own]
-        for place in (own, *sorted(others)):
-            states.append(_state(case, trial, arm, place, places.get(place, []), simulated))
+        asked = (own, *sorted(others))
+        states += [_state(case, trial, arm, place, places.get(place, []), simulated) for place in asked]
     return tuple(states)
 
 

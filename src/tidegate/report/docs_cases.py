@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import msgspec
 
 from tidegate import case as cases
+from tidegate import case_trial
 from tidegate.case import WORDS
+from tidegate.report.cases_trials import place_words, standing, trial_words
 from tidegate.simulation import CaseArm, CaseState
 
 TABLES: dict[str, type[msgspec.Struct]] = {
@@ -23,9 +26,14 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "faults": cases.Faults,
     "run": cases.Storm,
     "arm": cases.Arm,
+    "trial": case_trial.Trial,
+    "trial.traffic": case_trial.TrialTraffic,
+    "trial.arm": case_trial.TrialArm,
 }
-LISTS = {"user", "traffic", "hook", "arm"}
-CHOICES = (cases.Driver, cases.Delivery, cases.Access, cases.Protocol, cases.HookKind, cases.Buddy)
+LISTS = {"user", "traffic", "hook", "arm", "trial.traffic", "trial.arm"}
+CHOICES = (
+    cases.Driver, cases.Delivery, cases.Access, cases.Protocol, cases.HookKind, cases.Buddy, case_trial.TrialStorm,
+)  # fmt: skip
 _CHOICE = re.compile(r'^    [A-Z_0-9]+ = "(\w+)"(?:  # (.+))?$', re.MULTILINE)
 # A mark and, where it was filled before, what stands up to its end; never across another mark.
 _MARK = re.compile(r"<!-- case: ([\w-]+) -->\n(?:(?:(?!<!-- case: ).)*?<!-- end of case -->\n)?", re.DOTALL)
@@ -45,8 +53,16 @@ stands. `[[user]]`, `[[traffic]]`, `[[hook]]` and `[[arm]]` may stand several ti
 """
 
 
-def cases_markdown() -> str:
-    """The whole page."""
+KERNELS = """\
+What unmodified kernels did, from the stored results (`cases/results/trial.jsonl`); `tidegate trial CASE` tries it here.
+k/n: trials with that word of those that count. Margin: the least free pages, above where an ordinary atomic allocation
+ends, that the best zone had at its worst. `check` is the word of `tidegate check` for a record of that guest.
+`tidegate cases --judge trial` says which of them are stale.
+"""
+
+
+def cases_markdown(states: Iterable[CaseState] = ()) -> str:
+    """The whole page; `states` may bring what real kernels did."""
     parts = [HEAD]
     for name, table in TABLES.items():
         title = (
@@ -63,6 +79,9 @@ def cases_markdown() -> str:
         parts.append(f"## {choice.__name__}\n\n{inspect.getdoc(choice)}\n\n{listed}\n")
     words = "\n".join(f"- `{judge}`: {', '.join(said)}" for judge, said in WORDS.items())
     parts.append(f"## Words\n\nWhat `expect` may name, by judge.\n\n{words}\n")
+    tried = [_tried(state, link=True) for state in states if _was_tried(state)]
+    if tried:
+        parts.append("\n".join([f"## On real kernels\n\n{KERNELS}", *tried]))
     return "\n".join(parts)
 
 
@@ -102,7 +121,8 @@ def with_results(text: str, states: Mapping[str, CaseState], whys: Mapping[tuple
         rows = [_row(arm, whys.get((state.name, arm.name), "")) for arm in state.arms]
         table = "\n".join(["| arm | expected | found | why |", "|---|---|---|---|", *rows])
         link = f"[`cases/{state.name}.toml`](../cases/{state.name}.toml): {state.claim}"
-        return f"<!-- case: {state.name} -->\n{link}\n\n{table}\n\n<!-- end of case -->\n"
+        tried = f"{_tried(state, link=False)}\n" if _was_tried(state) else ""
+        return f"<!-- case: {state.name} -->\n{link}\n\n{table}\n\n{tried}<!-- end of case -->\n"
 
     return _MARK.sub(filled, text)
 
@@ -111,6 +131,28 @@ def _row(arm: CaseArm, why: str) -> str:
     word = arm.found.get("simulate")
     found = f"{word} {arm.k} of {arm.n}" if word else "not run"
     return f"| {_cell(arm.name)} | {arm.expected.get('simulate', '')} | {found} | {_cell(why)} |"
+
+
+def _was_tried(state: CaseState) -> bool:
+    return any(one.counts and not one.sweep for one in state.trials)
+
+
+def _tried(state: CaseState, *, link: bool) -> str:
+    """A table of the trials of a case, where there are any."""
+    head = f"[`{state.name}`](../cases/{state.name}.toml)" if link else "On real kernels"
+    lines = [f"{head}:\n", "| arm | expected | trial | margin | check | |", "|---|---|---|---|---|---|"]
+    for one in state.trials:
+        if one.counts and not one.sweep:
+            cells = (
+                place_words(state, one),
+                one.expected or "",
+                trial_words(one),
+                "" if one.margin_pages is None else f"{one.margin_pages:,}",
+                one.check or "",
+                standing(replace(one, stale=False)),  # it would change this page with every line of the rig
+            )
+            lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return "\n".join(lines) + "\n"
 
 
 def _cell(text: str) -> str:

@@ -26,6 +26,7 @@ TYPES = {
     "trace": "tidegate.trace:Event",
     "trial": "tidegate.trial:TrialResult",
     "trials": "tidegate.trial:Trials",
+    "bisect": "tidegate.trial:Bisected",
     "kernels": "tidegate.rig.kernel_list:Kernels",
     "rig-doctor": "tidegate.rig.doctor:Doctor",
     "explain": "tidegate.report.explain:Explained",

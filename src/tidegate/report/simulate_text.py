@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tidegate.case import JUDGES
+from tidegate.report.cases_trials import quarrels, swept, trial_rows, trials_sum
 from tidegate.report.screen import Screen, bars, fill, left_out, line, paint, screen_of, section, table
 from tidegate.report.simulate_words import (
     LOOK,
@@ -34,7 +35,7 @@ from tidegate.simulation import CaseArm, Cases, Compared, Milestone, Run, Simula
 _STEPS, _HOLDERS, _DROPS = 12, 6, 6
 _BAR = 12
 _WORDS = {word.value: LOOK[word] for word in Word}
-_STANDINGS = {"DISAGREE": "bad", "not as expected": "unsure"}
+_STANDINGS = {"DISAGREE": "bad", "CONTRADICTED": "bad", "not as expected": "unsure"}
 
 
 def simulate_text(result: Simulated, *, width: int = 80, colour: bool = False, all: bool = False) -> str:
@@ -307,7 +308,9 @@ def cases_text(result: Cases, *, width: int = 80, colour: bool = False, all: boo
     lines = [
         paint(text, "bad" if result.disagreements else "good", screen) for text in fill(first, screen, hang=2)
     ]
+    lines += trials_sum(result, screen)
     lines += _disagreements(result, screen)
+    lines += quarrels(result, screen)
     for case in result.cases:
         rows = [
             (printable(arm.name), *(_judged(arm, judge) for judge in judges), _standing(arm))
@@ -319,6 +322,9 @@ def cases_text(result: Cases, *, width: int = 80, colour: bool = False, all: boo
         lines += [paint(text, "quiet", screen) for text in line(printable(of), screen, 2)]
         shown = _table(("arm", *judges, ""), rows, screen, left=range(len(judges) + 2))
         lines += _painted(shown, _STANDINGS, screen)
+        heads, tried = trial_rows(case)
+        lines += _painted(_table(heads, tried, screen, left=(0, 1, 3, 4)), _STANDINGS, screen)
+        lines += swept(case, screen)
     key = "(WORD): expected, nothing stored; stale: case or code changed since; `tidegate cases --run` recomputes"
     return "\n".join([*lines, "", *(paint(text, "quiet", screen) for text in fill(key, screen))]) + "\n"
 

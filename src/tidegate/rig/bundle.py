@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 
 from tidegate.errors import BadInput
-from tidegate.rig.blocked import Blocked, parse
+from tidegate.rig.blocked import Blocked, in_reclaim, parse
+from tidegate.watermarks import ZONE_ORDER
 
 _LONGEST = 200  # of a line as it is quoted
+_SERVES = ZONE_ORDER[: ZONE_ORDER.index("Normal") + 1]
 
 
 @dataclass(slots=True)
@@ -72,3 +74,56 @@ def read_bundle(folder: Path) -> Bundle:
     if not (folder / "trial.json").is_file():
         raise BadInput(str(folder), "trial.json", "no such file", "the folder of a trial that failed")
     return Bundle(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A bundle's facts as the rules look at them."""
+
+    bundle: Bundle
+    trial: dict[str, Any]
+    zones: list[dict[str, Any]]
+    wire: dict[str, Any]
+    readings: dict[str, Any]
+    status: str  # of the emulator: running, paused, ...
+    file: str  # where the blocked tasks are
+    tasks: tuple[Blocked, ...]
+
+    @property
+    def free(self) -> int:
+        """Of the zones that serve the kernel."""
+        return sum(zone["free"] for zone in self.zones)
+
+    @property
+    def slack(self) -> int | None:
+        """The largest of (free - floor): at 0 the next atomic allocation fails; None where no zone is known."""
+        return max((zone["free"] - zone["floor"] for zone in self.zones), default=None)
+
+    @property
+    def tcp_mem(self) -> tuple[int, int]:
+        """Pages of all TCP sockets and their hard limit; 0 where it is not known."""
+        used = int(self.readings.get("from_memory", {}).get("tcp_mem", 0))
+        limit = str(self.readings.get("limits", {}).get("tcp_mem", "")).split()
+        return used, int(limit[2]) if len(limit) == 3 else 0
+
+    @property
+    def reclaims(self) -> bool:
+        """Does some task wait in reclaim?"""
+        return any(in_reclaim(task) for task in self.tasks)
+
+
+def known_of(bundle: Bundle) -> Known:
+    """The facts of a bundle."""
+    file, tasks = bundle.blocked()
+    zones = [zone for zone in bundle.facts("zones.json") or [] if zone["name"] in _SERVES]
+    status = bundle.facts("emulator.json").get("status", {}).get("status", "")
+    return Known(
+        bundle=bundle,
+        trial=bundle.facts("trial.json"),
+        zones=zones,
+        wire=bundle.facts("wire.json"),
+        readings=bundle.facts("readings.json"),
+        status=status,
+        file=file,
+        tasks=tasks,
+    )

@@ -11,20 +11,25 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from tidegate.drivers import Refill, driver
-from tidegate.rig.blocked import ROLES, WAITS, Blocked, in_reclaim
-from tidegate.rig.bundle import Bundle, read_bundle
+from tidegate.rig.blocked import Blocked, in_reclaim
+from tidegate.rig.bundle import Known, known_of, read_bundle
+from tidegate.rig.bundle_words import (
+    LEFT_PAGES,
+    MAIN_WAITS,
+    NEAR_PAGES,
+    on_the_wire,
+    pool,
+    stands_still,
+    wait_words,
+    waits,
+)
 from tidegate.rig.nics import MODELS
 from tidegate.trial import TrialResult
-from tidegate.watermarks import ZONE_ORDER
 
-NEAR_PAGES = 16  # above the floor: less than what one poll takes to refill a ring
-LEFT_PAGES = 64  # of all zones together: nothing is left, for whomever
-_SERVES = ZONE_ORDER[: ZONE_ORDER.index("Normal") + 1]
 _GONE = (
     r"block nbd\d+: (Receive control failed|Dead connection|shutting down sockets|Connection timed out)|"
     r"connection\d+:\d+: detected conn error|nvme nvme\d+: (starting error recovery|Reconnecting)|"
@@ -35,14 +40,8 @@ _PANIC = r"System is deadlocked on memory|Kernel panic|Unable to handle kernel|B
 _OOM = r"Out of memory: Killed process"
 _OOM_REPORT = r"invoked oom-killer"
 _MAIN_ROLES = ("refill_work", "balance_pgdat")
-_MAIN_WAITS = (
-    "nbd_handle_cmd",
-    "nbd_queue_rq",
-    "sk_stream_wait_memory",
-)  # who is throttled just suffers from it
 # Then the tasks wait as they should, and where they do it says nothing.
 _FROM_OUTSIDE = ("guest paused", "server ended", "server stopped", "connection gone", "OOM")
-_SHORT_MS = 5_000  # no stand worth a word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,38 +63,15 @@ class _Cause:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A bundle's facts as the rules look at them."""
-
-    bundle: Bundle
-    trial: dict[str, Any]
-    zones: list[dict[str, Any]]
-    wire: dict[str, Any]
-    readings: dict[str, Any]
-    status: str  # of the emulator: running, paused, ...
-    file: str  # where the blocked tasks are
-    tasks: tuple[Blocked, ...]
-
-    @property
-    def free(self) -> int:
-        return sum(zone["free"] for zone in self.zones)
-
-    @property
-    def slack(self) -> int | None:
-        """The largest of (free - floor): at 0 the next atomic allocation fails; None where no zone is known."""
-        return max((zone["free"] - zone["floor"] for zone in self.zones), default=None)
-
-
 def diagnose(folder: Path) -> Diagnosis:
     """What the bundle in this folder shows. BadInput where it is none."""
-    known = _known(read_bundle(folder))
-    still = _stands_still(known)
+    known = known_of(read_bundle(folder))
+    still = stands_still(known)
     fitting = (found for rule in CAUSES if (found := rule(known)) is not None)
     cause = next(fitting, _Cause("not known", None, "None of the known ways fits."))
     sentences = [still, cause.why]
     if cause.name not in {"guest paused", "panic"}:
-        sentences += [_waits(known), _pool(known), _on_the_wire(known)]
+        sentences += [waits(known), pool(known), on_the_wire(known)]
     if cause.finding:
         sentences.append(f"This is {cause.finding} (tidegate explain {cause.finding}).")
     text = " ".join(sentence for sentence in sentences if sentence)
@@ -126,23 +102,7 @@ def write_result(result: TrialResult, folder: Path) -> None:
     (folder / "trial.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
 
 
-def _known(bundle: Bundle) -> _Known:
-    file, tasks = bundle.blocked()
-    zones = [zone for zone in bundle.facts("zones.json") or [] if zone["name"] in _SERVES]
-    status = bundle.facts("emulator.json").get("status", {}).get("status", "")
-    return _Known(
-        bundle=bundle,
-        trial=bundle.facts("trial.json"),
-        zones=zones,
-        wire=bundle.facts("wire.json"),
-        readings=bundle.facts("readings.json"),
-        status=status,
-        file=file,
-        tasks=tasks,
-    )
-
-
-def _guest_paused(known: _Known) -> _Cause | None:
+def _guest_paused(known: Known) -> _Cause | None:
     if known.status in {"", "running", "unanswered"}:
         return None
     known.bundle.prove("emulator.json", r'"status": "')
@@ -152,14 +112,14 @@ def _guest_paused(known: _Known) -> _Cause | None:
     )
 
 
-def _server_ended(known: _Known) -> _Cause | None:
+def _server_ended(known: Known) -> _Cause | None:
     if known.wire.get("server_state") != "":
         return None
     known.bundle.prove("wire.json", '"server_state"')
     return _Cause("server ended", None, "The server's process has ended: nobody is there to reply.")
 
 
-def _server_stopped(known: _Known) -> _Cause | None:
+def _server_stopped(known: Known) -> _Cause | None:
     if known.wire.get("server_state") not in {"T", "t"}:
         return None
     known.bundle.prove("wire.json", '"server_state"')
@@ -167,7 +127,7 @@ def _server_stopped(known: _Known) -> _Cause | None:
     return _Cause("server stopped", None, why)
 
 
-def _panicked(known: _Known) -> _Cause | None:
+def _panicked(known: Known) -> _Cause | None:
     said = known.bundle.prove("console.txt", _PANIC)
     if not said:
         return None
@@ -179,7 +139,7 @@ def _panicked(known: _Known) -> _Cause | None:
     return _Cause("panic", None, why)
 
 
-def _killed(known: _Known) -> _Cause | None:
+def _killed(known: Known) -> _Cause | None:
     said = known.bundle.prove("console.txt", _OOM)
     if not said and known.trial.get("verdict") != "OOM":
         return None
@@ -191,7 +151,7 @@ def _killed(known: _Known) -> _Cause | None:
     return _Cause("OOM", None, why + _report_of_oom(known) + _holders(known))
 
 
-def _report_of_oom(known: _Known) -> str:
+def _report_of_oom(known: Known) -> str:
     """What the first whole report says: the request, the zone that is lowest against its min, swap.
 
     A quiet console shows the kill (KERN_ERR), and its report (KERN_WARNING) only once SysRq has raised the level.
@@ -216,7 +176,7 @@ def _report_of_oom(known: _Known) -> str:
     return f"{told}{least[2]}{f', and {swap[1]} kB of swap free' if swap else ''}."
 
 
-def _holders(known: _Known) -> str:
+def _holders(known: Known) -> str:
     """What the sockets of others held; the most that one could see."""
     peak = {name: int(known.trial.get(f"peak_{name}_pages", 0)) for name in ("udp_mem", "tcp_mem")}
     told = [
@@ -230,7 +190,7 @@ def _holders(known: _Known) -> str:
     return f" Sockets held up to {' and '.join(told)}." if told else ""
 
 
-def _connection_cut(known: _Known) -> _Cause | None:
+def _connection_cut(known: Known) -> _Cause | None:
     """The other side ended the connection: then what waits in the guest is the consequence."""
     talk = known.wire.get("talk", {})
     name = next((name for name in ("reset_by", "closed_by") if talk.get(name) == "server"), "")
@@ -243,7 +203,7 @@ def _connection_cut(known: _Known) -> _Cause | None:
     return replace(gone, why=f"The server's side {how} the connection. {gone.why}")
 
 
-def _connection_gone(known: _Known) -> _Cause | None:
+def _connection_gone(known: Known) -> _Cause | None:
     """It may have been given up for want of replies (ping of iSCSI, timeout of nvme), so this comes after the ways."""
     said = known.bundle.prove("console.txt", _GONE)
     if not said:
@@ -255,7 +215,7 @@ def _connection_gone(known: _Known) -> _Cause | None:
     return _Cause("connection gone", "D9-reconnect", why)
 
 
-def _refill_reclaims(known: _Known) -> _Cause | None:
+def _refill_reclaims(known: Known) -> _Cause | None:
     worker = next((task for task in known.tasks if task.role == "refill_work" and in_reclaim(task)), None)
     if worker is None:
         return None
@@ -264,14 +224,14 @@ def _refill_reclaims(known: _Known) -> _Cause | None:
             known.bundle.note(known.file, worker.line_of(function))
     why = (
         "virtio_net's receive ring ran dry; the worker that should fill it again, its poll disabled, allocates with "
-        f"GFP_KERNEL, reclaims, and now waits itself for {_wait_words(worker)}, which only a reply can bring, "
+        f"GFP_KERNEL, reclaims, and now waits itself for {wait_words(worker)}, which only a reply can bring, "
         "and a reply needs the ring."
     )
     return _Cause("D1", "D1", why)
 
 
-def _nothing_left(known: _Known) -> _Cause | None:
-    if not known.zones or known.free >= LEFT_PAGES or not _in_reclaim(known):
+def _nothing_left(known: Known) -> _Cause | None:
+    if not known.zones or known.free >= LEFT_PAGES or not known.reclaims:
         return None
     if _never_from_reserve(known):
         return None  # then the ring starves at the floor already: the next rule
@@ -280,11 +240,11 @@ def _nothing_left(known: _Known) -> _Cause | None:
     )
 
 
-def _ring_starves(known: _Known) -> _Cause | None:
+def _ring_starves(known: Known) -> _Cause | None:
     if (
         known.slack is None
         or known.slack > NEAR_PAGES
-        or not _in_reclaim(known)
+        or not known.reclaims
         or not _never_from_reserve(known)
     ):
         return None
@@ -297,9 +257,9 @@ def _ring_starves(known: _Known) -> _Cause | None:
     return _Cause("D2", "D2", why)
 
 
-def _heads_refused(known: _Known) -> _Cause | None:
+def _heads_refused(known: Known) -> _Cause | None:
     """The ring is full, and packets are dropped for want of an sk_buff: slab_out_of_memory() says so now and then."""
-    if known.slack is None or known.slack > NEAR_PAGES or not _in_reclaim(known):
+    if known.slack is None or known.slack > NEAR_PAGES or not known.reclaims:
         return None
     if not known.bundle.prove(
         "console.txt", r"cache: skbuff_head_cache", after="SLUB: Unable to allocate memory"
@@ -313,8 +273,8 @@ def _heads_refused(known: _Known) -> _Cause | None:
     return _Cause("D3", "D3", why)
 
 
-def _tcp_mem_full(known: _Known) -> _Cause | None:
-    used, most = _tcp_mem(known)
+def _tcp_mem_full(known: Known) -> _Cause | None:
+    used, most = known.tcp_mem
     if not most or used < most or known.slack is None or known.slack <= NEAR_PAGES:
         return None
     known.bundle.prove("readings.json", '"tcp_mem"', after="from_memory")
@@ -327,7 +287,7 @@ def _tcp_mem_full(known: _Known) -> _Cause | None:
     return _Cause("D13", "D13", why + ".")
 
 
-def _kswapd_submits(known: _Known) -> _Cause | None:
+def _kswapd_submits(known: Known) -> _Cause | None:
     """Replies do come, and kswapd waits within its own writes: slow, by its own design."""
     kswapd = next((task for task in known.tasks if task.role == "balance_pgdat" and task.wait), None)
     stats = known.wire.get("stats", {})
@@ -335,11 +295,11 @@ def _kswapd_submits(known: _Known) -> _Cause | None:
         return None
     known.bundle.note(known.file, kswapd.line_of(kswapd.wait))
     known.bundle.prove("wire.json", '"last_reply_s"')
-    why = f"kswapd sleeps within its own writes, for {_wait_words(kswapd)}, while the server does reply."
+    why = f"kswapd sleeps within its own writes, for {wait_words(kswapd)}, while the server does reply."
     return _Cause("D16", "D16", why)
 
 
-CAUSES: tuple[Callable[[_Known], _Cause | None], ...] = (
+CAUSES: tuple[Callable[[Known], _Cause | None], ...] = (
     _guest_paused,
     _server_ended,
     _server_stopped,
@@ -356,135 +316,22 @@ CAUSES: tuple[Callable[[_Known], _Cause | None], ...] = (
 )
 
 
-def _stands_still(known: _Known) -> str:
-    """What stands still and since when, in the guest's time."""
-    trial = known.trial
-    end, stall = int(trial.get("guest_ms", 0)), int(trial.get("longest_stall_ms", 0))
-    if trial.get("verdict") not in {"WEDGED", "STALLED", "INCONCLUSIVE"} or stall < _SHORT_MS:
-        return ""
-    known.bundle.prove("trial.json", '"longest_stall_ms"')
-    done = f"{trial.get('done_pages', 0)} of {trial.get('wanted_pages', 0)} steps"
-    if trial["verdict"] == "WEDGED":
-        since = f"{max(end - stall, 0) / 1000:.1f} s of the guest's time, for {stall / 1000:.0f} s"
-        return f"The load and all swapping stand still since {since}, at {done}."
-    return f"The load stood still for up to {stall / 1000:.1f} s of the guest's time; {done} done."
-
-
-def _waits(known: _Known) -> str:
-    """Which wait each decisive task is in; the same wait of several is told once."""
-    groups: dict[tuple[str, str], list[Blocked]] = {}
-    for task in known.tasks:
-        if task.wait and (in_reclaim(task) or task.role or task.wait in _MAIN_WAITS):
-            groups.setdefault((_who(task), _wait_words(task)), []).append(task)
-    told = []
-    first = list(ROLES)
-    for (who, wait), tasks in sorted(
-        groups.items(), key=lambda one: first.index(one[1][0].role) if one[1][0].role else len(first)
-    ):
-        known.bundle.note(known.file, tasks[0].line)
-        known.bundle.note(known.file, tasks[0].line_of(tasks[0].wait))
-        many, verb = (f"{len(tasks)} times ", "wait") if len(tasks) > 1 else ("", "waits")
-        under = (
-            " in its own reclaim"
-            if "swap_writepage" in tasks[0].stack or "shrink_node" in tasks[0].stack
-            else ""
-        )
-        told.append(f"{many}{who}{under} {verb} for {wait}")
-    return f"Blocked: {'; '.join(told)}." if told else ""
-
-
-def _who(task: Blocked) -> str:
-    """`kswapd`, `init (a fault that needs a new page)`; workers without their numbers, which say nothing."""
-    comm = re.sub(r"[/:]?u?\d+(:\d+H?)?$", "", task.comm)
-    words = ROLES.get(task.role, "")
-    return words if words and words.startswith(comm) else f"{comm} ({words})" if words else comm
-
-
-def _wait_words(task: Blocked) -> str:
-    return WAITS.get(task.wait, "something not told here")
-
-
-def _pool(known: _Known) -> str:
-    """Which pool is empty: each zone against the floor of atomic requests, and the sockets' own bound."""
-    if not known.zones:
-        return ""
-    told = []
-    for zone in known.zones:
-        known.bundle.prove("zones.json", r'"free":', after=f'"name": "{zone["name"]}"')
-        known.bundle.prove("zones.json", r'"floor":', after=f'"name": "{zone["name"]}"')
-        told.append(f"{zone['name']} {zone['free']} pages of a floor of {zone['floor']}")
-    free, slack = known.free, known.slack or 0
-    if free < LEFT_PAGES:
-        head = f"Nothing is left ({free} pages)"
-    elif slack <= NEAR_PAGES:
-        head = "Free memory is at the floor of GFP_ATOMIC (3/8 of min), where refills are refused"
-    else:
-        head = "Atomic requests could be served now"
-    used, most = _tcp_mem(known)
-    more = f"; tcp_mem is full ({used} of {most} pages)" if most and used >= most else ""
-    return f"{head}: {', '.join(told)}{more}."
-
-
-def _on_the_wire(known: _Known) -> str:
-    """Requests that nobody answers, replies that nobody takes."""
-    stats, talk = known.wire.get("stats", {}), known.wire.get("talk", {})
-    reply, request = stats.get("last_reply_s", -1), stats.get("last_request_s", -1)
-    if reply < 0:
-        return ""
-    known.bundle.prove("wire.json", '"last_reply_s"')
-    told = [f"the server's last reply passed {reply:.0f} s before the end"]
-    if request >= 0:
-        known.bundle.prove("wire.json", '"last_request_s"')
-        told[0] += f", the guest's last segment with data {request:.0f} s before"
-    if stats.get("waiting"):
-        known.bundle.prove("wire.json", '"waiting"')
-        told.append(f"{stats['waiting']} frames wait for a NIC that takes none")
-    if again := talk.get("sent_again_though_acknowledged"):
-        known.bundle.prove("wire.json", '"sent_again_though_acknowledged"')
-        told.append(
-            f"the guest sent {again} times again what the server had acknowledged: answers came, and were not taken"
-        )
-    elif talk.get("replies_sent_again"):
-        known.bundle.prove("wire.json", '"replies_sent_again"')
-        told.append(
-            f"the server sent replies {talk['replies_sent_again']} times again that the guest did not take"
-        )
-    for name in ("rx_dropped", "rx_missed"):
-        if dropped := known.readings.get("of_guest", {}).get(name):
-            known.bundle.prove("readings.json", f'"{name}"')
-            told.append(f"the guest's NIC counts {dropped} packets that it lost ({name})")
-    if known.bundle.prove("console.txt", "Possible stuck request"):
-        told.append("nbd itself names stuck requests")
-    return f"On the wire {'; '.join(told)}."
-
-
-def _in_reclaim(known: _Known) -> bool:
-    return any(in_reclaim(task) for task in known.tasks)
-
-
-def _never_from_reserve(known: _Known) -> bool:
+def _never_from_reserve(known: Known) -> bool:
     """Is this NIC's driver known to refill with plain GFP_ATOMIC?"""
     nic = MODELS.get(known.trial.get("nic", ""))
     row = driver(nic.driver) if nic else None
     return row is not None and row.refill is Refill.NEVER
 
 
-def _tcp_mem(known: _Known) -> tuple[int, int]:
-    """Pages of all TCP sockets and their hard limit; 0 where it is not known."""
-    used = int(known.readings.get("from_memory", {}).get("tcp_mem", 0))
-    limit = str(known.readings.get("limits", {}).get("tcp_mem", "")).split()
-    return used, int(limit[2]) if len(limit) == 3 else 0
-
-
-def _fingerprint(known: _Known, cause: _Cause) -> str:
+def _fingerprint(known: Known, cause: _Cause) -> str:
     """The cause, and where those wait who decide: not who happened to allocate at that moment."""
     if cause.name == "panic":
         said = next((line for line in known.bundle.proof if re.search(_PANIC, line)), "")
         return "panic: " + re.sub(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b", "N", _bare(said.split(": ", 1)[-1]))
     if cause.name in _FROM_OUTSIDE:
         return cause.name
-    waits = {_path(task) for task in known.tasks if task.role in _MAIN_ROLES or task.wait in _MAIN_WAITS}
-    return " | ".join([cause.name, *sorted(waits)])
+    paths = {_path(task) for task in known.tasks if task.role in _MAIN_ROLES or task.wait in MAIN_WAITS}
+    return " | ".join([cause.name, *sorted(paths)])
 
 
 def _path(task: Blocked) -> str:

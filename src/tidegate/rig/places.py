@@ -81,7 +81,9 @@ def not_writable(error: OSError, folder: Path) -> Lacking | None:
     """What a full or forbidden disk is called; None for other trouble."""
     if error.errno not in _NOT_WRITABLE:
         return None
-    return Lacking(f"{error.filename or folder}: cannot be written ({error.strerror}); make room or take another --dir")
+    return Lacking(
+        f"{error.filename or folder}: cannot be written ({error.strerror}); make room or take another --dir"
+    )
 
 
 def _base() -> Path:

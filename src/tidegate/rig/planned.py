@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidegate import setting_ids
 from tidegate.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from tidegate.trial import Job
 
 Tell = Callable[[str], None]
-_FAMILIES = ("vm.", "net.", "ring:", "neigh:", "cap:", "reserve-mem:", "queue:")
+# What any plan may set, whether or not the one for this guest does.
+KNOWN_IDS = tuple(value for name, value in vars(setting_ids).items() if name.isupper() and isinstance(value, str))
 RecordOf = Callable[["Tried", Tell], Path]
 
 
@@ -57,8 +59,8 @@ def without(settings: Sequence[Setting], left_out: Sequence[str], file: str, pla
     """
     for name in left_out:
         if not any(one.id.startswith(name) for one in settings):
-            if not name.startswith(_FAMILIES):
-                raise BadInput(file, f"{place}.without", repr(name), f"an id that begins with {', '.join(_FAMILIES)}")
+            if not any(known.startswith(name.partition(":")[0]) for known in KNOWN_IDS):
+                raise BadInput(file, f"{place}.without", repr(name), f"one of {', '.join(KNOWN_IDS)}")
             raise Unsupported(f"{place}: the plan for this guest sets no {name}, so there is nothing to leave out")
     return tuple(one for one in settings if not one.id.startswith(tuple(left_out)))
 

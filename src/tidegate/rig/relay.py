@@ -188,9 +188,10 @@ class Relay:
     def _remember(self, way: int, frame: bytes, now: float) -> None:
         """Keeps the frame's head for the capture; `block` is TCP from or to the server's port."""
         kept = (now, way, len(frame), frame[:_SNAP_BYTES])
-        if frame[12:14] == b"\x08\x00" and frame[23] == 6 and len(frame) >= 54:
+        if len(frame) >= 54 and frame[12:14] == b"\x08\x00" and frame[23] == 6:
             at = 14 + (frame[14] & 15) * 4
-            if int.from_bytes(frame[at + 2 * way : at + 2 * way + 2], "big") == self.block_port:
+            whole = len(frame) >= at + 20  # a storm may send anything
+            if whole and int.from_bytes(frame[at + 2 * way : at + 2 * way + 2], "big") == self.block_port:
                 self.block_frames.append(kept)
                 self.counts["block_from_guest" if way else "block_to_guest"] += 1
                 length = int.from_bytes(frame[16:18], "big") - (at - 14) - (frame[at + 12] >> 4) * 4

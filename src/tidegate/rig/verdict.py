@@ -74,7 +74,7 @@ def step(watch: Watch, seen: Seen) -> Step:
         return Step.CALM
     if watch.calm_ms is not None and still >= STILL_MS:
         return _stands_still(watch, seen.guest_ms - max(watch.calm_ms, watch.progress_ms), still)
-    if seen.guest_ms >= LONGEST_MS:
+    if seen.guest_ms >= LONGEST_MS and not still:  # one that has just stopped may be stuck: the looks decide
         return _end(
             watch,
             Verdict.INCONCLUSIVE,
