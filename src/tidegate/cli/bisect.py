@@ -34,7 +34,7 @@ def searched(text: str) -> tuple[str, int, int]:
 
 def run(args: argparse.Namespace, campaign: Campaign) -> int:
     """Searches, keeps every trial, prints what was found; `campaign` is what the other options ask for."""
-    from tidegate.rig.one_trial import check_job
+    from tidegate.rig.tried import check_job
 
     places = _places(campaign, args)
     check_job(places[0].job)
@@ -133,7 +133,7 @@ def _said(job: Job, key: str, tell: Tell) -> tuple[Said, ...]:
     import logging
 
     from tidegate.rig.beside import said_of
-    from tidegate.rig.one_trial import tried_job
+    from tidegate.rig.tried import tried_job
 
     try:
         return said_of(tried_job(job), key, tell)

@@ -29,6 +29,12 @@ ordinary atomic allocation ends the best zone had at its worst, read from the gu
 Arms are what the case's [trial] part lists; they take turns, seed by seed. A failure leaves a folder of evidence in
 DIR/evidence: blocked tasks (twice, with a diff), memory state, counters of each second, packets, console, server's
 log, and a diagnosis. Nothing leaves this machine: the wire ends in a network namespace of its own, without root.
+
+--bisect looks for the smallest value of a sysctl (or of a number of the [trial] part) at which all N boots of one arm
+survive: it doubles the value until they do, then halves the distance until two values are within 10 %. A value is given
+up at its first failure. It prints the largest value that failed and the smallest that survived, beside what tidegate
+plan and rules of thumb say for that guest (which takes a record of it, once). Survival need not be monotone: above the
+smallest value nothing was tried. Every boot is kept; with the same --seed the command goes on where it was ended.
 """
 EXAMPLES = (
     ("all arms of a case, as often as it says", "tidegate trial deadlock"),
@@ -40,7 +46,7 @@ EXAMPLES = (
 )
 EXIT_STATUS = {
     0: "every arm does what its case expects",
-    1: "some arm does not",
+    1: "some arm does not; with --bisect: no value survives",
     3: "nothing was counted, or nothing of an arm of which something is expected",
 }
 
@@ -53,8 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nic", action="append", default=[], metavar="NIC", help="QEMU's model; may be repeated")
     parser.add_argument("--transport", action="append", default=[], metavar="T", help="nbd, iscsi, ...")
     parser.add_argument(
-        "--set", action="append", default=[], type=setting, metavar="KEY=N", help="a number of the [trial] part, or a sysctl"
-    )
+        "--set", action="append", default=[], type=setting, metavar="KEY=N",
+        help="a number of the [trial] part, or a sysctl",
+    )  # fmt: skip
     parser.add_argument(
         "--bisect", type=searched, metavar="KEY=LOW:HIGH", help="the least value at which all N boots survive"
     )
@@ -130,7 +137,7 @@ def _first_seed(directory: Path) -> int:
 def _lines(planned: Sequence[Planned]) -> None:
     import shlex
 
-    from tidegate.rig.one_trial import tried_job
+    from tidegate.rig.tried import tried_job
     from tidegate.rig.trial_guest import command_line, initramfs
 
     for one in planned:
@@ -167,7 +174,7 @@ def _check(planned: Sequence[Planned]) -> None:
     """What was typed is wrong now, not after an hour: each kind of trial is looked up once, seeds aside."""
     from dataclasses import replace
 
-    from tidegate.rig.one_trial import check_job
+    from tidegate.rig.tried import check_job
 
     kinds = {replace(one.job, seed=0).key(): one.job for one in planned}
     for job in kinds.values():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tidegate.trial import Said
 
 if TYPE_CHECKING:
-    from tidegate.rig.one_trial import Tried
+    from tidegate.rig.tried import Tried
 
 MIN_FREE = "vm.min_free_kbytes"
 
@@ -36,5 +36,5 @@ def said_of(tried: Tried, key: str, tell: Tell, *, record_of: RecordOf | None = 
         if one.path == path and one.new.isdecimal()
     ]
     if key == MIN_FREE:
-        said += [Said(name=one.name, value=one.min_free_kib) for one in plan.rules_of_thumb]
+        said += [Said(name=rule.name, value=rule.min_free_kib) for rule in plan.rules_of_thumb if rule.min_free_kib]
     return tuple(sorted(said, key=lambda one: (one.value, one.name)))

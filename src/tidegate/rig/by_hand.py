@@ -23,6 +23,7 @@ from tidegate.rig import one_trial
 from tidegate.rig.agent_program import agent_program
 from tidegate.rig.places import guest_folder
 from tidegate.rig.trial_guest import Guest, booted
+from tidegate.rig.tried import far_of, memory_mib, tried_job
 from tidegate.rig.wire import far_side
 from tidegate.trial import Job
 
@@ -31,12 +32,12 @@ END = b"\x1d"  # Ctrl-], as telnet has it
 
 def shell(job: Job, *, gdb: bool = False) -> int:
     """Boots the job's guest, sets it up, and connects this terminal to its console until Ctrl-] or the guest's end."""
-    tried = one_trial.tried_job(job)
+    tried = tried_job(job)
     tried = replace(tried, shape=replace(tried.shape, gdb=gdb))
     agent_program()
     with (
-        guest_folder(one_trial.memory_mib(tried)) as place,
-        far_side(one_trial.far_of(tried, place)) as side,
+        guest_folder(memory_mib(tried)) as place,
+        far_side(far_of(tried, place)) as side,
         booted(tried.shape, place) as (guest, _),
     ):
         guest.await_ready(time.monotonic() + one_trial.BOOT_S)

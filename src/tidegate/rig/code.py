@@ -8,8 +8,9 @@ from pathlib import Path
 
 # What decides a trial; what only prepares, draws or tells does not.
 DECIDES = (
-    "agent", "counters.py", "verdict.py", "one_trial.py", "measures.py", "far_side.py", "relay.py", "trial_guest.py",
-    "sampler.py", "ram.py", "blocked.py", "ablation.py", "gdb_stub.py",
+    "ablation.py", "agent", "blocked.py", "connecting.py", "counters.py", "far_side.py", "gdb_stub.py", "measures.py",
+    "one_trial.py", "ram.py", "relay.py", "sampler.py", "storage_guest.py", "storm.py", "trial_guest.py", "verdict.py",
+    "watching.py",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidegate.case import Case
     from tidegate.host.facts import Host
     from tidegate.result import Plan, Setting
-    from tidegate.rig.one_trial import Tried
+    from tidegate.rig.tried import Tried
     from tidegate.trial import Job
 
 Tell = Callable[[str], None]
@@ -69,7 +69,7 @@ def check_word(case: Case, job: Job, tell: Tell = lambda _: None) -> str:
     """What `tidegate check` says of the guest of this trial (SAFE, AT_RISK, CANNOT_TELL); with the plan in force if
     the arm's measures hold it. Raises what `one_trial.run_job` raises before a trial.
     """
-    from tidegate.rig.one_trial import tried_job
+    from tidegate.rig.tried import tried_job
 
     del case  # the job names it
     return check_of(tried_job(job), tell)

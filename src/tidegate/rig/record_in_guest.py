@@ -32,7 +32,7 @@ from tidegate.rig.trial_guest import Guest, Shape, booted, initramfs, module_pat
 from tidegate.units import MIB
 
 if TYPE_CHECKING:
-    from tidegate.rig.one_trial import Tried
+    from tidegate.rig.tried import Tried
 
 Tell = Callable[[str], None]
 Maker = Callable[["Tried", Tell], Mapping[str, bytes]]
@@ -122,17 +122,17 @@ def _code() -> str:
 
 def _taken(tried: Tried, tell: Tell) -> dict[str, bytes]:
     """Boots the guest, sets it up as a trial does and hands over what was recorded, by path."""
-    from tidegate.rig import measures, one_trial
+    from tidegate.rig import measures, one_trial, storm, tried as looked_up
     from tidegate.rig.wire import far_side
 
-    with guest_folder(one_trial.memory_mib(tried)) as folder:
+    with guest_folder(looked_up.memory_mib(tried)) as folder:
         shape = _with_disks(tried.shape, folder)
-        with far_side(one_trial.far_of(tried, folder)) as side, booted(shape, folder) as (guest, _):
+        with far_side(looked_up.far_of(tried, folder)) as side, booted(shape, folder) as (guest, _):
             guest.await_ready(time.monotonic() + _BOOT_S)
             one_trial.network(guest)
             measures.set_always(guest, tried.trial.sysctl)
             connect(guest, tried.trial, ())
-            one_trial.sinks(guest, tried.trial)
+            storm.sinks(guest, tried.trial)
             _plug_in(guest, shape)
             tell("records")
             _run(guest, shape)

@@ -84,18 +84,22 @@ def served(servers: Sequence[Server], folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def nbd_server(address: str, port: int, size_mib: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """nbdkit with a disk in memory."""
+    """An nbdkit with a disk in memory."""
     argv = ["nbdkit", "--foreground", "--exit-with-parent", "--ipaddr", address, "--port", str(port)]
     with child([*argv, "memory", f"{size_mib}M"], log=log) as process:
         _await(address, port, process, log)
-        yield process
+        try:
+            yield process
+        finally:
+            # Asked to end, it waits for its clients; a guest that was switched off never closes its connection.
+            process.kill()
 
 
 @contextmanager
 def qemu_nbd_server(
     address: str, port: int, size_mib: int, folder: Path, log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """qemu-nbd with a raw file in `folder`."""
+    """A qemu-nbd with a raw file in `folder`."""
     store = _blank(folder / "nbd.disk", size_mib)
     argv = ["qemu-nbd", "--bind", address, "--port", str(port), "--format", "raw", "--shared", "16"]
     with child([*argv, "--cache", "unsafe", "--persistent", store], log=log) as process:
@@ -107,7 +111,7 @@ def qemu_nbd_server(
 def iscsi_target(
     address: str, port: int, size_mib: int, folder: Path, log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """tgtd with one target and one unit, TARGET, a raw file in `folder`."""
+    """A tgtd with one target and one unit, TARGET, a raw file in `folder`."""
     env = {"TGT_IPC_SOCKET": str(folder / "tgt")}
     store = _blank(folder / "iscsi.disk", size_mib)
     argv = ["tgtd", "--foreground", "--iscsi", f"portal={address}:{port}"]

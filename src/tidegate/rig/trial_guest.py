@@ -69,7 +69,9 @@ class Shape:
     nodes: int = 1
     accelerator: str = "tcg"
     gdb: bool = False
-    disks: tuple[tuple[str, Path, bool], ...] = ()  # id, file, read only; plugged in later, see record_in_guest.py
+    disks: tuple[
+        tuple[str, Path, bool], ...
+    ] = ()  # id, file, read only; plugged in later, see record_in_guest.py
     append: str = ""
     mac: str = GUEST_MAC
 
@@ -78,7 +80,9 @@ def initramfs(shape: Shape) -> Path:
     """The initramfs with agent, busybox and the modules in loading order; made once for the same contents."""
     paths = module_paths(shape)
     agent, busybox = agent_program(), program("busybox")
-    told = "\n".join([shape.kernel.vmlinuz_sha256, agent.name, str(busybox.stat().st_size), *paths, *BUSYBOX_NAMES])
+    told = "\n".join(
+        [shape.kernel.vmlinuz_sha256, agent.name, str(busybox.stat().st_size), *paths, *BUSYBOX_NAMES]
+    )
     with locked(cache_directory() / "initramfs") as folder:
         kept = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.cpio"
         if not kept.exists():
@@ -99,7 +103,9 @@ def module_paths(shape: Shape) -> list[str]:
 
 def _entries(shape: Shape, paths: Sequence[str], agent: Path, busybox: Path) -> dict[str, Entry]:
     folder = Entry(mode=stat.S_IFDIR | 0o755)
-    entries = dict.fromkeys(("bin", "dev", "proc", "sys", "tmp", "mnt", "modules", "new", "lower", "over"), folder)
+    entries = dict.fromkeys(
+        ("bin", "dev", "proc", "sys", "tmp", "mnt", "modules", "new", "lower", "over"), folder
+    )
     entries["dev/console"] = Entry(mode=stat.S_IFCHR | 0o600, device=(5, 1))
     entries["init"] = Entry(mode=stat.S_IFREG | 0o755, data=agent.read_bytes())
     entries["bin/busybox"] = Entry(mode=stat.S_IFREG | 0o755, data=busybox.read_bytes())
@@ -110,8 +116,12 @@ def _entries(shape: Shape, paths: Sequence[str], agent: Path, busybox: Path) -> 
         file = Path(path).name.removesuffix(".xz").removesuffix(".zst")
         options = MODULE_OPTIONS.get(file.removesuffix(".ko"), "")
         order.append(f"{file} {options}".strip())
-        entries[f"modules/{file}"] = Entry(mode=stat.S_IFREG | 0o644, data=module_bytes(shape.kernel.modules / path))
-    entries["modules/order"] = Entry(mode=stat.S_IFREG | 0o644, data="".join(f"{one}\n" for one in order).encode())
+        entries[f"modules/{file}"] = Entry(
+            mode=stat.S_IFREG | 0o644, data=module_bytes(shape.kernel.modules / path)
+        )
+    entries["modules/order"] = Entry(
+        mode=stat.S_IFREG | 0o644, data="".join(f"{one}\n" for one in order).encode()
+    )
     return entries
 
 
@@ -128,7 +138,10 @@ def command_line(shape: Shape, image: Path, folder: Path) -> list[str]:
     words += ["-chardev", f"socket,id=agent,path={folder}/agent.sock", "-serial", "chardev:agent"]
     words += ["-chardev", f"socket,id=qmp,path={folder}/qmp.sock", "-mon", "chardev=qmp,mode=control"]
     local, remote = f"{folder}/guest.sock", f"{folder}/far.sock"
-    words += ["-netdev", f"dgram,id=wire,local.type=unix,local.path={local},remote.type=unix,remote.path={remote}"]
+    words += [
+        "-netdev",
+        f"dgram,id=wire,local.type=unix,local.path={local},remote.type=unix,remote.path={remote}",
+    ]
     words += nic_words(shape.nic, shape.mac)
     for serial, path, read_only in shape.disks:
         mode = "on" if read_only else "off"
@@ -156,7 +169,10 @@ def memory_words(shape: Shape, folder: Path) -> list[str]:
         last = node == shape.nodes - 1
         size = shape.memory_mib - share * node if last else share
         upto = shape.cpus - 1 if last else (node + 1) * cpus - 1
-        words += ["-object", f"memory-backend-file,id=ram{node},size={size}M,mem-path={folder}/ram{node},share=on"]
+        words += [
+            "-object",
+            f"memory-backend-file,id=ram{node},size={size}M,mem-path={folder}/ram{node},share=on",
+        ]
         words += ["-numa", f"node,nodeid={node},memdev=ram{node},cpus={node * cpus}-{upto}"]
     return words
 
@@ -177,7 +193,9 @@ def kernel_words(shape: Shape) -> str:
 class Guest:
     """A running guest: the lines to it, and where its memory lies."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path, lines: dict[str, socket.socket]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], folder: Path, lines: dict[str, socket.socket]
+    ) -> None:
         self.process, self.folder = process, folder
         self.agent, self.console_line, self.qmp_line = lines["agent"], lines["console"], lines["qmp"]
         self.held = b""
@@ -288,4 +306,3 @@ def _accepted(listener: socket.socket, process: subprocess.Popen[bytes], folder:
     # What it says itself will be the same next time; that it was killed, or is slow to start, need not be.
     kind = Lacking if (process.poll() or 0) > 0 else Gone
     raise kind(f"qemu-system-x86_64: did not start: {said[0][:200]}")
-

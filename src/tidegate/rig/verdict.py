@@ -1,7 +1,8 @@
 """From what was observed of a guest to the next step, and in the end to a verdict. Pure: no clock, no guest.
 
 Time is the guest's own: how often a program that only sleeps got to run, so that a busy or stopped host never makes
-a verdict. Stands still: no step of the load and no page swapped.
+a verdict. Stands still: no step of the load. Pages swapped do not count as steps: pswpin and pswpout are counted when
+a request is submitted (swap_writepage, swap_readpage), so they also grow while every request fails.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ class Seen:
 
     guest_ms: int  # of the guest's own running, from the load's first step
     done_pages: int
-    swapped_pages: int  # in and out
     finished: bool  # every program of the load is done
     wrong_pages: int = 0
     oom_kills: int = 0
@@ -45,7 +45,7 @@ class Seen:
 class Watch:
     """What one trial has been like so far."""
 
-    progress: tuple[int, int] = (0, 0)
+    progress: int = 0  # steps of the load
     progress_ms: int = 0
     longest_stall_ms: int = 0
     calm_ms: int | None = None
@@ -61,9 +61,9 @@ def step(watch: Watch, seen: Seen) -> Step:
     if seen.panic:
         return _end(watch, Verdict.PANIC, f"the kernel gave up: {seen.panic}")
     if seen.oom_kills:
-        return _end(watch, Verdict.OOM, f"{seen.oom_kills} OOM kills, with swap space free")
-    if (seen.done_pages, seen.swapped_pages) != watch.progress:
-        watch.progress, watch.progress_ms = (seen.done_pages, seen.swapped_pages), seen.guest_ms
+        return _end(watch, Verdict.OOM, f"the OOM killer ended {seen.oom_kills} programs")
+    if seen.done_pages != watch.progress:
+        watch.progress, watch.progress_ms = seen.done_pages, seen.guest_ms
         watch.looks, watch.same_wait = 0, False
     still = seen.guest_ms - watch.progress_ms
     watch.longest_stall_ms = max(watch.longest_stall_ms, still)
@@ -87,9 +87,15 @@ def step(watch: Watch, seen: Seen) -> Step:
 def _finished(watch: Watch, seen: Seen) -> Step:
     stall = watch.longest_stall_ms / 1000
     if seen.wrong_pages:
-        return _end(watch, Verdict.INCONCLUSIVE, f"{seen.wrong_pages} pages came back from the device with other contents")
+        return _end(
+            watch,
+            Verdict.INCONCLUSIVE,
+            f"{seen.wrong_pages} pages came back from the device with other contents",
+        )
     if watch.longest_stall_ms >= STILL_MS:
-        return _end(watch, Verdict.STALLED, f"stood still for {stall:.1f} s of the guest's time, then finished")
+        return _end(
+            watch, Verdict.STALLED, f"stood still for {stall:.1f} s of the guest's time, then finished"
+        )
     return _end(watch, Verdict.SURVIVED, f"all pages written and read back; longest stand {stall:.1f} s")
 
 

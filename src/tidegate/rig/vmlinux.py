@@ -8,6 +8,7 @@ all that is wanted, which does not pay for a library.
 from __future__ import annotations
 
 import lzma
+import mmap
 import struct
 import subprocess
 import zlib
@@ -66,16 +67,20 @@ def unpacked(image: bytes, name: str) -> bytes:
 
 def section(elf: Path, name: str) -> bytes:
     """The bytes of one section, such as ".BTF"; Unsupported when the file has none of that name."""
-    data = elf.read_bytes()
-    if not data.startswith(_ELF_MAGIC + _ELF64_LITTLE):
-        raise BadInput(str(elf), "", data[:6].hex(), "a 64-bit little-endian ELF file")
+    with elf.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _section(data, str(elf), name)
+
+
+def _section(data: mmap.mmap, elf: str, name: str) -> bytes:
+    if data[:6] != _ELF_MAGIC + _ELF64_LITTLE:
+        raise BadInput(elf, "", data[:6].hex(), "a 64-bit little-endian ELF file")
     (headers,) = struct.unpack_from("<Q", data, 40)  # e_shoff
     size, count, names_index = struct.unpack_from("<HHH", data, 58)
     found = [struct.unpack_from("<IIQQQQ", data, headers + size * number) for number in range(count)]
     names_at = found[names_index][4] if found else 0
     for name_offset, kind, _flags, _address, offset, length in found:
         start = names_at + name_offset
-        if data[start : data.index(b"\0", start)] == name.encode() and kind != _HOLDS_NO_BYTES:
+        if data[start : data.find(b"\0", start)] == name.encode() and kind != _HOLDS_NO_BYTES:
             return data[offset : offset + length]
     raise Unsupported(f"{elf}: found no section {name}, expected a kernel built with it")
 
