@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from tests import made_runs
+from tests.report import trials_made
 
 from tidegate.cli import main
 from tidegate.errors import Exit
 from tidegate.judge.stored import read_results, results_file
+from tidegate.judge.stored_trials import keep_trials
 from tidegate.report.schema import json_schema
+from tidegate.rig.code import code_hash
 
 GOOD = made_runs.CASE.replace('design = "random_drop"\nexpect.simulate = "SEEN"', 'design = "random_drop"')
 
@@ -234,3 +238,69 @@ def test_an_empty_directory_is_said(
         path.unlink()
     assert main(["cases"]) == Exit.USAGE
     assert "no cases in" in capsys.readouterr().err
+
+
+TRIED = GOOD + """
+[trial]
+[[trial.traffic]]
+kind = "udp"
+[[trial.arm]]
+name = "stock"
+expect = "FAIL"
+[[trial.arm]]
+name = "plan"
+measures = ["plan"]
+expect = "SURVIVED"
+"""
+
+
+def tried(bundled: Path, stock: str, plan: str) -> None:
+    """Puts a case with trials in the place of the other two, and their results beside it."""
+    (bundled / "storm.toml").unlink()
+    made_runs.write_case(bundled, "good", TRIED)
+    made = trials_made.run("stock", stock, check=None) + trials_made.run("plan", plan)
+    keep_trials(bundled, [replace(one, case="good", code=code_hash()) for one in made])
+
+
+def test_what_real_kernels_did_stands_beside_it(bundled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tried(bundled, "WWS", "SS")
+    code, value = listed(capsys, "--run", "--jobs", "1")
+    assert code == Exit.OK
+    stock, plan = value["cases"][0]["trials"]
+    assert (stock["arm"], stock["counts"], stock["met"], stock["stale"], stock["quarrel"]) == (
+        "stock", {"SURVIVED": 1, "WEDGED": 2}, True, False, "",
+    )  # fmt: skip
+    assert (plan["arm"], plan["check"], plan["met"]) == ("plan", "AT_RISK", True)
+
+
+def test_a_kernel_that_does_not_do_as_expected_is_bad_news(
+    bundled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried(bundled, "WWS", "SW")
+    code, value = listed(capsys, "--run", "--jobs", "1")
+    assert (code, value["trials_unmet"], value["disagreements"]) == (Exit.BAD_NEWS, 1, 0)
+
+
+def test_one_judge_alone(bundled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tried(bundled, "WWS", "SW")
+    listed(capsys, "--run", "--jobs", "1")
+    code, value = listed(capsys, "--judge", "simulate")
+    assert (code, value["cases"][0]["trials"]) == (Exit.OK, [])
+    code, value = listed(capsys, "--judge", "trial")
+    assert (code, value["cases"][0]["arms"], len(value["cases"][0]["trials"])) == (Exit.BAD_NEWS, [], 2)
+    code, value = listed(capsys, "--judge", "check")
+    assert [one["arm"] for one in value["cases"][0]["trials"]] == ["plan"]
+
+
+def test_kernels_that_were_not_booted_count_where_they_are_asked_for(
+    bundled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried(bundled, "", "")
+    assert listed(capsys, "--run", "--jobs", "1")[0] == Exit.OK
+    code, value = listed(capsys, "--judge", "trial")
+    assert (code, value["trials_missing"]) == (Exit.CANNOT_TELL, 2)
+
+
+def test_run_is_for_simulate(bundled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cases", "--run", "--judge", "trial"]) == Exit.USAGE
+    assert "tidegate trial boots kernels" in capsys.readouterr().err

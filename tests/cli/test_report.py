@@ -14,6 +14,7 @@ from tests.report.ktap_parser import parse
 from tidegate.cli import COMMANDS, main
 from tidegate.cli import report as command
 from tidegate.errors import Exit
+from tidegate.judge.stored_trials import read_trials
 from tidegate.trial import Trials, Verdict
 
 
@@ -112,3 +113,51 @@ def test_the_page_goes_nowhere_where_it_cannot_be_written(
     place = stored(tmp_path / "a", trials_made.trials([trials_made.result(Verdict.SURVIVED)]))
     assert main(["report", place, "--html", str(tmp_path / "none" / "page.html")]) == Exit.LACKING
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+CASE = 'claim = "c"\nsource = "s"\n[trial]\n[[trial.arm]]\nname = "stock"\n[[trial.arm]]\nname = "plan"\nmeasures = ["plan"]\n'
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / "swap-over-nbd.toml").write_text(CASE)
+    return tmp_path / "cases"
+
+
+def test_keep_puts_them_with_the_cases(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = trials_made.run("stock", "WWLI") + trials_made.run("stock", "W", case="strange")
+    place = stored(tmp_path / "a", trials_made.trials(found))
+    main(["report", place, "--keep", str(cases)])
+    err = capsys.readouterr().err
+    assert f"not kept, no such case in {cases}: strange" in err
+    assert f"3 of 5 trials are new in {cases / 'results'}" in err
+    assert [(one.seed, one.verdict, one.evidence) for one in read_trials(cases)] == [
+        (1, Verdict.WEDGED, None), (2, Verdict.WEDGED, None), (4, Verdict.INCONCLUSIVE, None),
+    ]  # fmt: skip
+    main(["report", place, "--keep", str(cases)])
+    assert "0 of 5 trials are new" in capsys.readouterr().err
+
+
+def test_keep_without_a_place_is_with_the_bundled_cases(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.bundled_cases.cases_directory", lambda: cases)
+    main(["report", stored(tmp_path / "a", trials_made.met()), "--keep", "--quiet"])
+    assert len(read_trials(cases)) == len(trials_made.met().results)
+
+
+def test_words_of_check_are_added_where_there_are_none(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.rig.planned.check_word", lambda case, job, tell: f"{case.name} {job.arm}")
+    place = stored(tmp_path / "a", trials_made.met())
+    main(["report", place, "--keep", str(cases), "--check-words"])
+    assert {(one.arm, one.check) for one in read_trials(cases)} == {
+        ("plan", "AT_RISK"), ("stock", "swap-over-nbd stock"),
+    }  # fmt: skip
+
+
+def test_words_of_check_go_with_keep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", stored(tmp_path / "a", trials_made.met()), "--check-words"]) == Exit.USAGE
+    assert "--check-words goes with --keep" in capsys.readouterr().err

@@ -69,11 +69,12 @@ def arm(name: str, found: CaseState) -> TrialState:
 
 
 def test_counts_margin_and_whether_it_is_as_expected() -> None:
-    found = state(fresh(trials_made.run("stock", "WWSWIW") + trials_made.run("plan", "SW", check=None)))
+    made = fresh(trials_made.run("stock", "WWSWIW") + trials_made.run("plan", "SW", check=None))
+    found = state(made)
     stock, plan = arm("stock", found), arm("plan", found)
     assert (stock.counts, stock.failed, stock.n) == ({"WEDGED": 4, "SURVIVED": 1, "INCONCLUSIVE": 1}, 4, 5)
     assert (stock.expected, stock.met, stock.stale, stock.quarrel) == ("FAIL", True, False, "")
-    assert stock.margin_pages == min(one.margin_pages or 0 for one in trials_made.run("stock", "WWSW W"[:4] + "W"))
+    assert stock.margin_pages == min(one.margin_pages for one in made[:6] if one.margin_pages is not None)
     assert (plan.met, plan.counts) == (False, {"WEDGED": 1, "SURVIVED": 1})
     quiet = arm("quiet", found)
     assert (quiet.n, quiet.counts, quiet.met, quiet.margin_pages) == (0, {}, None, None)
@@ -178,7 +179,8 @@ def test_the_sums() -> None:
 
 def test_one_judge_alone() -> None:
     found = state(fresh(trials_made.run("stock", "WW") + trials_made.run("plan", "SS")))
-    assert [len(part) for part in (listed.of_judge(found, "simulate").arms, listed.of_judge(found, "simulate").trials)] == [1, 0]
+    simulated = listed.of_judge(found, "simulate")
+    assert (len(simulated.arms), simulated.trials) == (1, ())
     tried = listed.of_judge(found, "trial")
     assert (tried.arms, len(tried.trials), {one.check for one in tried.trials}) == ((), 3, {None})
     checked = listed.of_judge(found, "check")

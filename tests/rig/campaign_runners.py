@@ -136,6 +136,13 @@ def steady(job: Job, folder: Path) -> TrialResult:
     return made(job)
 
 
+def needs_5000(job: Job, folder: Path) -> TrialResult:
+    """Survives with so much for vm.min_free_kbytes, or more."""
+    note(job)
+    enough = job.sweep["vm.min_free_kbytes"] >= 5000
+    return made(job, Verdict.SURVIVED if enough else Verdict.WEDGED, job.sweep["vm.min_free_kbytes"] - 5000)
+
+
 def main() -> int:
     """`python campaign_runners.py RUNNER ARGUMENTS...`: the command, with that runner in the place of the real one."""
     from tests.rig import campaign_runners  # by its name: so the children find it too

@@ -137,8 +137,8 @@ def _first_seed(directory: Path) -> int:
 def _lines(planned: Sequence[Planned]) -> None:
     import shlex
 
-    from tidegate.rig.tried import tried_job
     from tidegate.rig.trial_guest import command_line, initramfs
+    from tidegate.rig.tried import tried_job
 
     for one in planned:
         tried = tried_job(one.job)

@@ -183,21 +183,52 @@ def rings_of(host: Host) -> tuple[reserve.Ring, ...]:
     return (*made, *_unseen_rings(host))
 
 
+def udp_batch_pages(host: Host) -> int | None:
+    """What UDP sockets may hold beyond udp_mem[0]; None when the number of CPUs was not read.
+
+    Each CPU charges the protocol in batches (proto_memory_pcpu_drain()): what it took since the last one is not
+    in the total that is compared. SK_MEMORY_PCPU_RESERVE is 1 MiB, a sysctl since 6.7 (12a686c2e761). Kernels
+    before 6.0 (3cd3399dd7a8) charge at once, but vendors took the batches back into theirs.
+    """
+    batch = sysctl_int(host, "net.core.mem_pcpu_rsv")
+    pages = MIB // host.page_bytes if batch is None else batch
+    return None if host.cpus is None else pages * host.cpus
+
+
 def _protocol_pools(host: Host) -> list[reserve.Pool]:
-    made = []
-    for name, what in (("tcp_mem", "TCP"), ("udp_mem", "UDP")):
-        pages = _third(host, f"net.ipv4.{name}")
-        made.append(
-            reserve.Pool(
-                holder=f"{what} sockets",
-                amount_bytes=None if pages is None else pages * host.page_bytes,
-                why=f"what all of them may hold, in pages: {name}[2]"
-                if pages is not None
-                else f"{name} was not read",
-                subject=f"net.ipv4.{name}",
-            )
+    tcp = _third(host, "net.ipv4.tcp_mem")
+    return [
+        reserve.Pool(
+            holder="TCP sockets",
+            amount_bytes=None if tcp is None else tcp * host.page_bytes,
+            why="tcp_mem was not read" if tcp is None else "what all of them may hold, in pages: tcp_mem[2]",
+            subject="net.ipv4.tcp_mem",
+        ),
+        _udp_pool(host),
+    ]
+
+
+def _udp_pool(host: Host) -> reserve.Pool:
+    """UDP has no memory_pressure, so that __sk_mem_raise_allocated() refuses it from udp_mem[0] on, not from [2].
+
+    Above [0] a socket still gets its least (sk_get_rmem0(): udp_rmem_min): as many pages as there are sockets,
+    which nothing counts here.
+    """
+    numbers = sysctl_ints(host, "net.ipv4.udp_mem")
+    batch = udp_batch_pages(host)
+    amount = None
+    if len(numbers) != 3:
+        why = "udp_mem was not read"
+    elif batch is None:
+        why = "the number of CPUs was not read: each may hold 1 MiB beyond udp_mem[0]"
+    else:
+        amount = (numbers[0] + batch) * host.page_bytes
+        why = (
+            f"what all of them may hold, in pages: udp_mem[0], {numbers[0]}, from which UDP is refused "
+            f"(__sk_mem_raise_allocated: it has no memory_pressure), and {batch} of the CPUs' batches "
+            "(SK_MEMORY_PCPU_RESERVE); each socket's least, udp_rmem_min, comes on top"
         )
-    return made
+    return reserve.Pool(holder="UDP sockets", amount_bytes=amount, why=why, subject="net.ipv4.udp_mem")
 
 
 def _fragment_pools(host: Host) -> list[reserve.Pool]:

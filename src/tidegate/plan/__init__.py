@@ -17,7 +17,7 @@ from tidegate.host.facts import Host
 from tidegate.host.load import connections_of, reserve_of
 from tidegate.plan import bounds, outcome, settings
 from tidegate.plan.bounds import GOALS, Goal
-from tidegate.plan.in_force import socket_key, with_settings
+from tidegate.plan.in_force import socket_key, with_min_free, with_settings
 from tidegate.plan.judged import Judged, judged
 from tidegate.result import Plan, Setting, State, Verdict
 
@@ -222,9 +222,8 @@ def _sizes(task: _Task, host: Host, goal: Goal) -> tuple[Setting, ...] | None:
         alone = bounds.least_min_free(host, goal, now)
         found = ({}, alone) if alone is not None else bounds.largest_pools(host, goal, most)
     else:
-        values = bounds.outer_pools(host)
-        least = bounds.least_min_free(bounds.with_pools(host, values), goal, most)
-        found = None if least is None else (values, least)
+        least = bounds.least_min_free(host, goal, most)  # with an early drop no pool counts
+        found = None if least is None else (bounds.outer_pools(with_min_free(host, least)), least)
     if found is None:
         return None
     values, min_free = found
@@ -253,13 +252,26 @@ def _outer(task: _Task, host: Host) -> tuple[Setting, ...]:
 def _pruned(task: _Task, made: tuple[Setting, ...]) -> tuple[Setting, ...]:
     """Without the settings that neither end a finding nor make an inequality hold."""
     best = _score(task, made) if made else ()
+    pinned = bool(made) and _pins_decide(task, made)
     for group in _groups(made):
-        if _only_cure(task, group):
+        if _only_cure(task, group) or (pinned and any(one.id in bounds.POOLS for one in group)):
             continue
         rest = tuple(one for one in made if one not in group)
         if _score(task, rest) == best:
             made = rest
     return made
+
+
+def _pins_decide(task: _Task, made: tuple[Setting, ...]) -> bool:
+    """Settings alone do not hold on this host at risk: the less others can pin, the rarer the lockup.
+
+    No condition says so (with an early drop, only the need counts), but booted guests without the drop live
+    longer by it.
+    """
+    if task.before.decision.verdict is Verdict.SAFE:
+        return False
+    total = judged(with_settings(task.before.host, made)).reserve
+    return bounds.holds(total.conditions, "settings_alone") is False
 
 
 def _only_cure(task: _Task, group: tuple[Setting, ...]) -> bool:

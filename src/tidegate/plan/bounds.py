@@ -17,8 +17,13 @@ from tidegate.result import Condition, Reserve, Row
 from tidegate.units import KIB, MIB, bytes_to_pages
 
 # What tcp_init_mem() (net/ipv4/tcp.c) and udp_init_mem() (net/ipv4/udp.c) give the smallest machine:
-# limit = 128 pages, tcp_mem[2] = udp_mem[2] = 3/2 of it.
+# limit = 128 pages, tcp_mem[2] 3/2 of it, udp_mem[0] 3/4 of it.
 POOL_LEAST_PAGES = 192
+UDP_LEAST_PAGES = 96
+# Which of the three numbers bounds the sockets: TCP has memory_pressure and goes on up to the last one; UDP has
+# none and is refused from the first one on (net/core/sock.c:__sk_mem_raise_allocated).
+_BINDS = {ids.TCP_MEM: 2, ids.UDP_MEM: 0}
+POOLS = frozenset({ids.TCP_MEM, ids.UDP_MEM, ids.NETDEV_MAX_BACKLOG})
 # As much as a host's other traffic is left where there is room: ten TCP connections with a fully grown
 # receive buffer (tcp_rmem[2], 6 MiB) or 500 at their start; 77 UDP sockets at net.core.rmem_default.
 TCP_ENOUGH_BYTES = 64 * MIB
@@ -48,7 +53,7 @@ GOALS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolBounds:
-    """Between which values a shared pool may lie, in its own unit (pages, or packets)."""
+    """Between which values a shared pool may lie, in its own unit (pages, or packets): the number that binds."""
 
     id: str
     now: int
@@ -162,7 +167,7 @@ def pools(host: Host) -> tuple[PoolBounds, ...]:
         if len(now) == 3:
             least, why = _pool_least(host, name, block_sockets=sockets)
             enough = max(enough_bytes // host.page_bytes, 2 * least)
-            made.append(_bounds(name, now[2], least, enough, why))
+            made.append(_bounds(name, now[_BINDS[name]], least, enough, why))
     backlog = sysctl_int(host, ids.NETDEV_MAX_BACKLOG)
     if backlog is not None:
         why = f"{BACKLOG_LEAST} packets: what one pass of net_rx_action() handles"
@@ -177,14 +182,15 @@ def _bounds(name: str, now: int, least: int, enough: int, why: str) -> PoolBound
 def _pool_least(host: Host, name: str, *, block_sockets: bool) -> tuple[int, str]:
     """Below this a pool would not serve the host any more, and why."""
     protocol = "TCP" if name == ids.TCP_MEM else "UDP"
+    smallest = POOL_LEAST_PAGES if name == ids.TCP_MEM else UDP_LEAST_PAGES
     used = 2 * host.counters.get(f"sockstat.{protocol}.mem", 0)
     own = 0
     if block_sockets:
         # Locked or at the end of tcp_rmem and tcp_wmem: with less, the block connections alone could fill tcp_mem.
         own = sum((one.sndbuf_bytes or 0) + (one.rcvbuf_bytes or 0) for one in connections_of(host))
-    with_own = POOL_LEAST_PAGES + bytes_to_pages(own, host.page_bytes)
+    with_own = smallest + bytes_to_pages(own, host.page_bytes)
     choices = (
-        (POOL_LEAST_PAGES, "what the kernel gives the smallest machine"),
+        (smallest, "what the kernel gives the smallest machine"),
         (used, "twice what is in use now"),
         (with_own, "that of the smallest machine and the block sockets' own"),
     )
@@ -200,10 +206,19 @@ def pool_values(host: Host, bounds: tuple[PoolBounds, ...], step: int) -> dict[s
         if pool.id == ids.NETDEV_MAX_BACKLOG:
             values[pool.id] = str(value)
             continue
-        # The kernel's own proportions: min and pressure are 1/2 and 2/3 of max (tcp_init_mem).
-        low, pressure, _ = sysctl_ints(host, pool.id)
-        values[pool.id] = f"{min(low, value // 2)}\t{min(pressure, value * 2 // 3)}\t{value}"
+        # The kernel's own proportions: min and pressure are 1/2 and 2/3 of max (tcp_init_mem, udp_init_mem).
+        low, pressure, most = sysctl_ints(host, pool.id)
+        if _BINDS[pool.id] == 2:
+            values[pool.id] = f"{min(low, value // 2)}\t{min(pressure, value * 2 // 3)}\t{value}"
+        else:
+            middle = max(value, min(pressure, value * 4 // 3))
+            values[pool.id] = f"{value}\t{middle}\t{max(middle, min(most, 2 * value))}"
     return values
+
+
+def binding(name: str, value: str) -> int:
+    """The number of a pool's sysctl that binds: pages, or packets of the backlog."""
+    return int(value.split()[_BINDS.get(name, 0)])
 
 
 def with_pools(host: Host, values: Mapping[str, str]) -> Host:
@@ -251,16 +266,38 @@ def _largest_step(fits: Callable[[int], bool]) -> int | None:
 
 
 def outer_pools(host: Host) -> dict[str, str]:
-    """Pools that end at a quarter of RAM: with an early drop others pin at most that, and the host fits."""
+    """Pools that end at a quarter of RAM: with an early drop others pin at most that, and the host fits.
+
+    Where settings can do it, none of them is so large that it alone, filled by one kind of traffic, takes memory
+    down to the floor: settings alone then fail only when several pools are full.
+    """
     bounds = pools(host)
 
-    def fits(step: int) -> bool:
+    def quarter(step: int) -> bool:
         tried = with_pools(host, pool_values(host, bounds, step))
         return others_bounded(tried, reserve_of(tried))
 
-    if others_bounded(host, reserve_of(host)):
+    def each_fits(step: int) -> bool:
+        tried = with_pools(host, pool_values(host, bounds, step))
+        total = reserve_of(tried)
+        return others_bounded(tried, total) and each_pool_fits(total)
+
+    total = reserve_of(host)
+    if others_bounded(host, total) and each_pool_fits(total):
         return {}
-    return pool_values(host, bounds, _largest_step(fits) or 0)
+    if (step := _largest_step(each_fits)) is not None:
+        return pool_values(host, bounds, step)
+    return {} if others_bounded(host, total) else pool_values(host, bounds, _largest_step(quarter) or 0)
+
+
+def each_pool_fits(total: Reserve) -> bool:
+    """Does memory stay above the floor when any one pool that a sysctl bounds is full, and the others empty."""
+    room = condition(total.conditions, "settings_alone")
+    taken = reserve.total(total.rows, "need", "others", "ring")
+    if room is None or room.right_pages is None or taken is None:
+        return False
+    mine = [row.pages for row in total.rows if row.subject in POOLS]
+    return all(pages is not None and taken + pages <= room.right_pages for pages in mine)
 
 
 def dominant(rows: tuple[Row, ...], *kinds: str) -> Row | None:

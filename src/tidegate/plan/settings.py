@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from tidegate import setting_ids as ids
 from tidegate.host.facts import BlockUser, Host, Memory, Route, Transport, sysctl_int, sysctl_ints
-from tidegate.host.load import reserve_of
+from tidegate.host.load import reserve_of, udp_batch_pages
 from tidegate.plan import bounds
 from tidegate.plan.bounds import Goal, PoolBounds
 from tidegate.plan.in_force import marked_zones
@@ -186,20 +186,22 @@ def with_threshold(host: Host, high: Setting) -> tuple[Setting, ...]:
 
 _POOLS = {
     ids.TCP_MEM: "all TCP sockets together hold at most this",
-    ids.UDP_MEM: "all UDP sockets together hold at most this",
+    ids.UDP_MEM: "all UDP sockets together hold at most the first and each CPU's batch",
     ids.NETDEV_MAX_BACKLOG: "so many packets wait for the stack on each CPU",
 }
 
 
 def pool(host: Host, limits: PoolBounds, new: str, goal: Goal | None, *, dominant: str) -> Setting | None:
     """tcp_mem, udp_mem or the softnet backlog at a value that fits; no goal: none can be reached."""
-    most = int(new.rsplit(maxsplit=1)[-1])
+    most = bounds.binding(limits.id, new)
     if goal is not None and goal.condition == "settings_alone":
         why = "more could take memory down to the ring's floor"
         upper = f"{most}: more, and it would no longer fit beside the reserve"
     else:
-        why = "more, with the reserve, may not fit the machine"
-        upper = f"{most}: more, and others could pin more than a quarter of RAM"
+        why = "a lockup is rarer with less to pin, but this alone does not prevent it"
+        upper = f"{most}: more, and it could reach the floor alone, or with others fill a quarter of RAM"
+        if most <= limits.least:
+            upper = f"{most}: it stands at the least already"
     if most >= limits.enough:
         upper = f"{most}: as much as others are likely to need; more would make the reserve larger"
     return sysctl(
@@ -218,7 +220,11 @@ def pool(host: Host, limits: PoolBounds, new: str, goal: Goal | None, *, dominan
 
 def _pool_size(host: Host, name: str, most: int) -> str:
     """What a pool's limit leaves everybody, in bytes; packets of the backlog have no size of their own."""
-    return "" if name == ids.NETDEV_MAX_BACKLOG else f", {human_bytes(most * host.page_bytes)}"
+    if name == ids.NETDEV_MAX_BACKLOG:
+        return ""
+    if name == ids.UDP_MEM:
+        most += udp_batch_pages(host) or 0
+    return f", {human_bytes(most * host.page_bytes)}"
 
 
 def min_free(host: Host, new_kib: int, goal: Goal, most_kib: int) -> Setting | None:

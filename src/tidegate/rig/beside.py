@@ -31,7 +31,7 @@ def said_of(tried: Tried, key: str, tell: Tell, *, record_of: RecordOf | None = 
     plan = solve(host, format="script")
     path = f"/proc/sys/{key.replace('.', '/')}"
     said = [
-        Said(name="tidegate plan", value=int(one.new))
+        Said(name="tidegate plan, with its other settings", value=int(one.new))
         for one in plan.settings
         if one.path == path and one.new.isdecimal()
     ]

@@ -34,7 +34,8 @@ def search(low: int, high: int, level: Callable[[int], Level], *, near: float = 
             return tuple(tried)
         fails, value = value, min(2 * value, high)
     survives = value
-    while fails and survives > near * fails and fails < (middle := isqrt(fails * survives)) < survives:
+    while fails and survives > max(near * fails, fails + 1):
+        middle = max(isqrt(fails * survives), fails + 1)
         if holds(middle):
             survives = middle
         else:

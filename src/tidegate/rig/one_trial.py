@@ -70,10 +70,11 @@ def _in_folder(tried: Tried, place: Path, folder: Path, tell: Tell, dump: bool) 
     far = far_of(tried, place)
     course = Course()
     plan = planned.plan_for(tried, tell) if "plan" in tried.arm.measures else None
-    with far_side(far) as side, booted(tried.shape, place) as (guest, command):
+    with far_side(far, wait=False) as side, booted(tried.shape, place) as (guest, command):
         tell("boots")
-        guest.await_ready(time.monotonic() + BOOT_S)
+        side.ready()
         with contextlib.closing(Monitor(guest.qmp_line)) as monitor, _memory(tried, guest) as memory:
+            guest.await_ready(time.monotonic() + BOOT_S)
             tell("connects")
             without = measures.ablations(tried.arm)
             try:

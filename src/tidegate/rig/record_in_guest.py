@@ -122,7 +122,8 @@ def _code() -> str:
 
 def _taken(tried: Tried, tell: Tell) -> dict[str, bytes]:
     """Boots the guest, sets it up as a trial does and hands over what was recorded, by path."""
-    from tidegate.rig import measures, one_trial, storm, tried as looked_up
+    from tidegate.rig import measures, one_trial, storm
+    from tidegate.rig import tried as looked_up
     from tidegate.rig.wire import far_side
 
     with guest_folder(looked_up.memory_mib(tried)) as folder:

@@ -17,6 +17,7 @@ from tidegate.rig.verdict import Seen, Step, step
 from tidegate.rig.wire import FarSide
 from tidegate.trial import Second, Verdict
 
+ASK_MS = 2_000  # without a step: is the server still there?
 POLL_S = 0.05
 WALL_LIMIT_S = 1500.0  # a guest whose clock stands still never hangs the rig
 PANIC_WORDS = ("Kernel panic", "System is deadlocked on memory", "Unable to handle kernel", "BUG: unable")
@@ -53,6 +54,9 @@ def pressed(
             last_second = guest_ms // 1000
             course.seconds.append(_second(guest_ms, now, sampler))
             tell(f"{guest_ms // 1000} s, {now.done_pages} pages")
+            # Whoever stands still may wait for nobody; that is not asked while all goes well.
+            if guest_ms - watch.progress_ms >= ASK_MS and not side.server_runs():
+                return Verdict.LOST, "server: its process ended during the trial"
         for name in ("udp_mem", "tcp_mem", "frag_bytes"):
             course.peak[name] = max(course.peak.get(name, 0), now.readings[name])
         began = len(course.done)

@@ -43,6 +43,12 @@ class FarSide:
         self.send(msgspec.json.encode(order))
         return self.await_event("did")
 
+    def ready(self) -> None:
+        """Waits until the server listens. Lacking with the reason when it does not."""
+        if not self.is_ready:
+            self.await_event("ready")
+            self.is_ready = True
+
     def await_event(self, event: str, timeout_s: float = _ANSWER_S) -> dict[str, Any]:
         """The next event of this kind; others that come before it are kept in `said`."""
         until = time.monotonic() + timeout_s
@@ -92,8 +98,11 @@ class FarSide:
 
 
 @contextmanager
-def far_side(far: Far) -> Iterator[FarSide]:
-    """Server, relay and storm's sender, from when the server listens to the end of the block."""
+def far_side(far: Far, *, wait: bool = True) -> Iterator[FarSide]:
+    """Server, relay and storm's sender, from when the server listens to the end of the block.
+
+    Without `wait` they may still be starting, beside a guest that boots: call `ready` before the first order.
+    """
     words = [str(program("unshare")), "-n" if os.geteuid() == 0 else "-rn"]
     log = Path(far.folder) / "far.log"
     with log.open("wb") as trouble:
@@ -107,8 +116,8 @@ def far_side(far: Far) -> Iterator[FarSide]:
     side = FarSide(process, log)
     try:
         side.send(msgspec.json.encode(far))
-        side.await_event("ready")
-        side.is_ready = True
+        if wait or far.transport in IN_A_GUEST:
+            side.ready()
         with ExitStack() as running:
             if far.transport in IN_A_GUEST:
                 guest = running.enter_context(storage_guest(far))

@@ -94,8 +94,10 @@ TERMS = (
         Law.DISCARD,
         "pages of all UDP sockets: low, pressure, high",
         "What UDP sockets that nobody reads may hold together, whatever each receive buffer is. Bounds "
-        "what others can pin.",
-        functions=("net/ipv4/udp.c:__udp_enqueue_schedule_skb",),
+        "what others can pin. The first number is the bound, not the third: UDP has no memory_pressure, "
+        "so above it a packet is refused unless its socket holds less than udp_rmem_min. Each CPU charges "
+        "in batches of 1 MiB, which come on top.",
+        functions=("net/ipv4/udp.c:__udp_enqueue_schedule_skb", "net/core/sock.c:__sk_mem_raise_allocated"),
         ends=("settings_alone", "D1", "D2"),
         aliases=("udp_mem",),
     ),
