@@ -16,7 +16,16 @@ from tidegate.rig import beside, tried
 from tidegate.rig.results import read_results
 from tidegate.trial import Said
 
-CASE = 'claim = "c"\nsource = "s"\n[trial]\n[[trial.arm]]\nname = "quiet"\n[[trial.arm]]\nname = "stock"\nexpect = "FAIL"\n'
+CASE = """\
+claim = "a claim"
+source = "a source"
+[trial]
+[[trial.arm]]
+name = "quiet"
+[[trial.arm]]
+name = "stock"
+expect = "FAIL"
+"""
 KEY = "vm.min_free_kbytes"
 
 
@@ -36,7 +45,9 @@ def bisect(*words: str) -> int:
     return main(["trial", "one.toml", "--bisect", f"{KEY}=1000:32000", "--jobs", "1", *words])
 
 
-def test_the_bracket_as_json_and_every_boot_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bracket_as_json_and_every_boot_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert bisect("-n", "2", "--json") == Exit.OK
     value = json.loads(capsys.readouterr().out)
     jsonschema.Draft202012Validator(json_schema("bisect")).validate(value)
@@ -65,7 +76,9 @@ def test_no_value_survives(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith(f"no value of {KEY} from 10 to 40")
 
 
-def test_without_a_record_it_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_record_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def lacking(*_: object) -> tuple[Said, ...]:
         raise Lacking("no QEMU")
 

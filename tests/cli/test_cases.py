@@ -240,7 +240,9 @@ def test_an_empty_directory_is_said(
     assert "no cases in" in capsys.readouterr().err
 
 
-TRIED = GOOD + """
+TRIED = (
+    GOOD
+    + """
 [trial]
 [[trial.traffic]]
 kind = "udp"
@@ -252,6 +254,7 @@ name = "plan"
 measures = ["plan"]
 expect = "SURVIVED"
 """
+)
 
 
 def tried(bundled: Path, stock: str, plan: str) -> None:

@@ -115,7 +115,16 @@ def test_the_page_goes_nowhere_where_it_cannot_be_written(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-CASE = 'claim = "c"\nsource = "s"\n[trial]\n[[trial.arm]]\nname = "stock"\n[[trial.arm]]\nname = "plan"\nmeasures = ["plan"]\n'
+CASE = """\
+claim = "a claim"
+source = "a source"
+[trial]
+[[trial.arm]]
+name = "stock"
+[[trial.arm]]
+name = "plan"
+measures = ["plan"]
+"""
 
 
 @pytest.fixture
@@ -125,7 +134,9 @@ def cases(tmp_path: Path) -> Path:
     return tmp_path / "cases"
 
 
-def test_keep_puts_them_with_the_cases(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keep_puts_them_with_the_cases(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = trials_made.run("stock", "WWLI") + trials_made.run("stock", "W", case="strange")
     place = stored(tmp_path / "a", trials_made.trials(found))
     main(["report", place, "--keep", str(cases)])

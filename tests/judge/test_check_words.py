@@ -41,7 +41,9 @@ def test_each_place_is_asked_once_and_what_has_a_word_is_not() -> None:
 
     made = trials_made.run("stock", "WWS", check=None) + trials_made.run("plan", "SS", check="SAFE")
     made += trials_made.run("caps", "S", check=None) + trials_made.run("order-0", "S", check=None)
-    made += [replace(one, sweep={"vm.min_free_kbytes": 9}) for one in trials_made.run("stock", "W", check=None)]
+    made += [
+        replace(one, sweep={"vm.min_free_kbytes": 9}) for one in trials_made.run("stock", "W", check=None)
+    ]
     made += trials_made.run("stock", "S", check=None, case="unknown")
     said = with_check_words(made, {CASE.name: CASE}, word)
     assert asked == ["swap-over-nbd stock"]
@@ -54,7 +56,9 @@ def test_what_stands_in_the_way_is_told_once() -> None:
         raise Lacking("no QEMU")
 
     troubles: list[str] = []
-    said = with_check_words(trials_made.run("stock", "WW", check=None), {CASE.name: CASE}, word, troubles.append)
+    said = with_check_words(
+        trials_made.run("stock", "WW", check=None), {CASE.name: CASE}, word, troubles.append
+    )
     assert [one.check for one in said] == [None, None]
     assert len(troubles) == 1
     assert troubles[0].endswith("no word of check: no QEMU")

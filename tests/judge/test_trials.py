@@ -144,7 +144,9 @@ def test_trials_of_another_case_are_not_its_own() -> None:
         ("STUCK", "SSS", "AT_RISK", ""),
     ],
 )
-def test_judges_may_not_contradict_each_other(word: str | None, words: str, check: str | None, quarrel: str) -> None:
+def test_judges_may_not_contradict_each_other(
+    word: str | None, words: str, check: str | None, quarrel: str
+) -> None:
     found = arm("stock", state(fresh(trials_made.run("stock", words, check=check)), word))
     assert (found.quarrel, found.check) == (quarrel, check)
 

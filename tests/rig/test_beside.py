@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.rig.test_planned import recorded, told, tried
 
 from tidegate.rig.beside import MIN_FREE, said_of
@@ -14,7 +12,9 @@ def test_the_plan_stands_among_the_rules_of_thumb() -> None:
     said = said_of(tried(), MIN_FREE, told, record_of=recorded())
     values = {one.name: one.value for one in said}
     plan = plan_for(tried(), told, record_of=recorded())
-    assert values["tidegate plan, with its other settings"] == int(plan.values[str(Path("/proc/sys/vm/min_free_kbytes"))])
+    assert values["tidegate plan, with its other settings"] == int(
+        plan.values["/proc/sys/vm/min_free_kbytes"]
+    )
     assert values["ten times the default"] == 10 * values["kernel default"]
     assert [one.value for one in said] == sorted(values.values())
 

@@ -128,3 +128,11 @@ def test_what_is_wrong_is_one_line_that_says_where(tmp_path: Path, text: str, wo
         planned(tmp_path, text, bare=bare)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_sysctl_is_swept_and_nothing_is_expected_of_it(tmp_path: Path) -> None:
+    text = 'cases = ["one.toml"]\nn = 1\narms = ["stock"]\n'
+    text += '[[sweep]]\nkey = "vm.min_free_kbytes"\nvalues = [1000, 2000]'
+    plan = planned(tmp_path, text)
+    assert rows(plan) == [(1, "stock", "virtio-net-pci", 1000), (1, "stock", "virtio-net-pci", 2000)]
+    assert [one.expected for one in plan] == [None, None]

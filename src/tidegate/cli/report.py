@@ -54,9 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", help="write one self-contained page as well")
     parser.add_argument("--junit", metavar="FILE", help="write JUnit XML as well")
     parser.add_argument(
-        "--keep", nargs="?", const="", metavar="CASES", help="keep the results with the cases (default: the bundled)"
+        "--keep",
+        nargs="?",
+        const="",
+        metavar="CASES",
+        help="keep the results with the cases (default: the bundled)",
     )
-    parser.add_argument("--check-words", action="store_true", help="with --keep: what check says of each guest")
+    parser.add_argument(
+        "--check-words", action="store_true", help="with --keep: what check says of each guest"
+    )
     parser.add_argument("--ktap", action="store_true", help="print KTAP version 1")
     parser.add_argument("--json", action="store_true", help="print JSON (tidegate.trials/1)")
     parser.add_argument("--all", action="store_true", help="every arm and every failure")

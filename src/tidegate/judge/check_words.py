@@ -46,7 +46,9 @@ def with_check_words(
 def _can_be_told(case: Case, result: TrialResult) -> bool:
     arms: tuple[TrialArm, ...] = case.trial.arm if case.trial else ()
     arm = next((arm for arm in arms if arm.name == result.arm), None)
-    return arm is not None and set(arm.measures) <= {"plan"} and not arm.sysctl and not sysctls_of(result.sweep)
+    return (
+        arm is not None and set(arm.measures) <= {"plan"} and not arm.sysctl and not sysctls_of(result.sweep)
+    )
 
 
 def _word(case: Case, job: Job, word_of: WordOf, trouble: Callable[[str], None]) -> str | None:

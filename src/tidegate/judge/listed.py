@@ -36,7 +36,8 @@ def of_judge(case: CaseState, judge: str) -> CaseState:
         return replace(case, trials=())
     if judge == "trial":
         return replace(case, arms=(), trials=tuple(replace(one, check=None) for one in case.trials))
-    return replace(case, arms=(), trials=tuple(one for one in case.trials if one.check))
+    checked = (replace(one, expected=None, met=None) for one in case.trials if one.check)
+    return replace(case, arms=(), trials=tuple(checked))
 
 
 def case_state(case: Case, results: Results, tried: Iterable[TrialResult] = ()) -> CaseState:

@@ -53,7 +53,12 @@ def is_stale(case: Case, arm: TrialArm, result: TrialResult) -> bool:
 
 
 def _state(
-    case: Case, trial: Trial, arm: TrialArm, place: Place, found: list[TrialResult], simulated: Sequence[CaseArm]
+    case: Case,
+    trial: Trial,
+    arm: TrialArm,
+    place: Place,
+    found: list[TrialResult],
+    simulated: Sequence[CaseArm],
 ) -> TrialState:
     _, _, kernel, nic, transport, sweep = place
     used, stale = _comparable(case, arm, found)

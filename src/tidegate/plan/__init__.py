@@ -17,7 +17,7 @@ from tidegate.host.facts import Host
 from tidegate.host.load import connections_of, reserve_of
 from tidegate.plan import bounds, outcome, settings
 from tidegate.plan.bounds import GOALS, Goal
-from tidegate.plan.in_force import socket_key, with_min_free, with_settings
+from tidegate.plan.in_force import socket_key, with_settings
 from tidegate.plan.judged import Judged, judged
 from tidegate.result import Plan, Setting, State, Verdict
 
@@ -222,8 +222,9 @@ def _sizes(task: _Task, host: Host, goal: Goal) -> tuple[Setting, ...] | None:
         alone = bounds.least_min_free(host, goal, now)
         found = ({}, alone) if alone is not None else bounds.largest_pools(host, goal, most)
     else:
-        least = bounds.least_min_free(host, goal, most)  # with an early drop no pool counts
-        found = None if least is None else (bounds.outer_pools(with_min_free(host, least)), least)
+        values = bounds.outer_pools(host)
+        least = bounds.least_min_free(bounds.with_pools(host, values), goal, most)
+        found = None if least is None else (values, least)
     if found is None:
         return None
     values, min_free = found

@@ -25,9 +25,10 @@ UDP_LEAST_PAGES = 96
 _BINDS = {ids.TCP_MEM: 2, ids.UDP_MEM: 0}
 POOLS = frozenset({ids.TCP_MEM, ids.UDP_MEM, ids.NETDEV_MAX_BACKLOG})
 # As much as a host's other traffic is left where there is room: ten TCP connections with a fully grown
-# receive buffer (tcp_rmem[2], 6 MiB) or 500 at their start; 77 UDP sockets at net.core.rmem_default.
+# receive buffer (tcp_rmem[2], 6 MiB) or 500 at their start; 39 UDP sockets at net.core.rmem_default, and what
+# the CPUs' batches let through besides.
 TCP_ENOUGH_BYTES = 64 * MIB
-UDP_ENOUGH_BYTES = 16 * MIB
+UDP_ENOUGH_BYTES = 8 * MIB
 # One pass of net_rx_action() handles net.core.netdev_budget = 300 packets: a shorter queue drops within it.
 BACKLOG_LEAST = 300
 BACKLOG_ENOUGH = 1000  # the kernel's default
@@ -266,38 +267,16 @@ def _largest_step(fits: Callable[[int], bool]) -> int | None:
 
 
 def outer_pools(host: Host) -> dict[str, str]:
-    """Pools that end at a quarter of RAM: with an early drop others pin at most that, and the host fits.
-
-    Where settings can do it, none of them is so large that it alone, filled by one kind of traffic, takes memory
-    down to the floor: settings alone then fail only when several pools are full.
-    """
+    """Pools that end at a quarter of RAM: with an early drop others pin at most that, and the host fits."""
     bounds = pools(host)
 
-    def quarter(step: int) -> bool:
+    def fits(step: int) -> bool:
         tried = with_pools(host, pool_values(host, bounds, step))
         return others_bounded(tried, reserve_of(tried))
 
-    def each_fits(step: int) -> bool:
-        tried = with_pools(host, pool_values(host, bounds, step))
-        total = reserve_of(tried)
-        return others_bounded(tried, total) and each_pool_fits(total)
-
-    total = reserve_of(host)
-    if others_bounded(host, total) and each_pool_fits(total):
+    if others_bounded(host, reserve_of(host)):
         return {}
-    if (step := _largest_step(each_fits)) is not None:
-        return pool_values(host, bounds, step)
-    return {} if others_bounded(host, total) else pool_values(host, bounds, _largest_step(quarter) or 0)
-
-
-def each_pool_fits(total: Reserve) -> bool:
-    """Does memory stay above the floor when any one pool that a sysctl bounds is full, and the others empty."""
-    room = condition(total.conditions, "settings_alone")
-    taken = reserve.total(total.rows, "need", "others", "ring")
-    if room is None or room.right_pages is None or taken is None:
-        return False
-    mine = [row.pages for row in total.rows if row.subject in POOLS]
-    return all(pages is not None and taken + pages <= room.right_pages for pages in mine)
+    return pool_values(host, bounds, _largest_step(fits) or 0)
 
 
 def dominant(rows: tuple[Row, ...], *kinds: str) -> Row | None:

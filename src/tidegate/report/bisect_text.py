@@ -33,7 +33,10 @@ def bisect_text(result: Bisected, *, width: int = 80, colour: bool = False) -> s
             [(printable(one.name), f"{one.value:,}", _here(one, result)) for one in result.said],
             left=(0, 2),
         )
-        lines += ["", *section("What others say of it for this guest", (f"  {one}" for one in others), screen)]
+        lines += [
+            "",
+            *section("What others say of it for this guest", (f"  {one}" for one in others), screen),
+        ]
     key = (
         "k/n: boots that survived of those that count, no more after a failure; margin: the least free pages above "
         "the floor of an ordinary atomic allocation. More need not be better: survival was tried at the values of "

@@ -43,7 +43,7 @@ def quarrels(result: Cases, screen: Screen) -> list[str]:
 
 def trial_rows(case: CaseState) -> tuple[Sequence[str], list[tuple[str, ...]]]:
     """Heads and rows of a case's trials, without what was swept."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             printable(place_words(case, one)),
             printable(trial_words(one)),

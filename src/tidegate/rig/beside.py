@@ -36,5 +36,7 @@ def said_of(tried: Tried, key: str, tell: Tell, *, record_of: RecordOf | None = 
         if one.path == path and one.new.isdecimal()
     ]
     if key == MIN_FREE:
-        said += [Said(name=rule.name, value=rule.min_free_kib) for rule in plan.rules_of_thumb if rule.min_free_kib]
+        said += [
+            Said(name=rule.name, value=rule.min_free_kib) for rule in plan.rules_of_thumb if rule.min_free_kib
+        ]
     return tuple(sorted(said, key=lambda one: (one.value, one.name)))

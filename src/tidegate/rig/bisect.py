@@ -24,7 +24,9 @@ def search(low: int, high: int, level: Callable[[int], Level], *, near: float = 
     def holds(value: int) -> bool:
         one = level(value)
         if not one.n:
-            raise Lacking(f"at {value}: no trial counted (all INCONCLUSIVE or LOST), so the search cannot go on")
+            raise Lacking(
+                f"at {value}: no trial counted (all INCONCLUSIVE or LOST), so the search cannot go on"
+            )
         tried.append(one)
         return one.holds
 

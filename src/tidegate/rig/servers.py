@@ -46,7 +46,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(timeout=5)
+            process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -85,7 +85,9 @@ def served(servers: Sequence[Server], folder: Path) -> Iterator[dict[str, str]]:
 @contextmanager
 def nbd_server(address: str, port: int, size_mib: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """An nbdkit with a disk in memory."""
-    argv = ["nbdkit", "--foreground", "--exit-with-parent", "--ipaddr", address, "--port", str(port)]
+    # Not --exit-with-parent: it would put SIGTERM in the place of child()'s SIGKILL as the signal of the parent's death,
+    # and on SIGTERM nbdkit waits for its connections, which a wedged guest never closes.
+    argv = ["nbdkit", "--foreground", "--ipaddr", address, "--port", str(port)]
     with child([*argv, "memory", f"{size_mib}M"], log=log) as process:
         _await(address, port, process, log)
         try:

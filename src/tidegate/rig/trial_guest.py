@@ -46,6 +46,7 @@ TRANSPORT_MODULES: Mapping[str, tuple[str, ...]] = {
     "nfs-server": ("nfsd",),
 }
 MODULE_OPTIONS = {"nbd": "nbds_max=1"}
+TRANSLATED_MIB = 32  # of translated code, for each processor
 CONSOLE_MOST_BYTES = 4 * MIB
 
 
@@ -129,7 +130,8 @@ def command_line(shape: Shape, image: Path, folder: Path) -> list[str]:
     """QEMU's words, without the program's name. Pure but for the initramfs, which is named by `image`'s caller."""
     smp = f"{shape.cpus},sockets={shape.nodes}" if shape.nodes > 1 else str(shape.cpus)
     words = ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"]
-    words += ["-accel", "tcg,thread=multi" if shape.accelerator == "tcg" else shape.accelerator]
+    # tb-size: QEMU would keep up to 1 GiB of what it translated; what a guest under load runs again and again is less.
+    words += ["-accel", f"tcg,thread=multi,tb-size={TRANSLATED_MIB * shape.cpus}" if shape.accelerator == "tcg" else shape.accelerator]
     words += ["-cpu", "qemu64,-cx16,+rdrand" if shape.accelerator == "tcg" else "host", "-smp", smp]
     words += memory_words(shape, folder)
     words += ["-kernel", str(shape.image), "-initrd", str(image), "-append", kernel_words(shape)]
