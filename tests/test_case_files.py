@@ -13,9 +13,11 @@ from tidegate.judge.arms import simulate_arm
 from tidegate.judge.listed import case_state
 from tidegate.judge.seeds import Task, run_task
 from tidegate.judge.stored import read_results, results_file
+from tidegate.judge.stored_trials import CURVE_ROWS, merged, read_trials
 from tidegate.judge.tried import tried_arm
 from tidegate.sim.run import simulate
 from tidegate.simulation import Word
+from tidegate.trial import Verdict
 
 NAMES = case_names()
 DIRECTORY = case_path("deadlock").parent
@@ -112,3 +114,13 @@ def test_every_file_in_the_directory_is_a_case() -> None:
         path.name for path in Path(DIRECTORY).iterdir() if path.suffix != ".toml" and path != RESULTS.parent
     ]
     assert extra == []
+
+
+@pytest.mark.skipif(not results_file(DIRECTORY, "trial").exists(), reason="no trials are kept: report --keep")
+def test_what_real_kernels_did_is_of_arms_that_are_there_and_of_no_machine() -> None:
+    kept = read_trials(DIRECTORY)
+    arms = {(name, arm.name) for name in NAMES if (trial := bundled(name).trial) for arm in trial.arm}
+    assert {(one.case, one.arm) for one in kept} <= arms
+    assert max(len(one.seconds) for one in kept) <= CURVE_ROWS
+    assert {(one.command, one.evidence, one.verdict is Verdict.LOST) for one in kept} == {("", None, False)}
+    assert merged(kept) == kept

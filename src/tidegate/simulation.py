@@ -14,6 +14,7 @@ SIMULATIONS_SCHEMA = "tidegate.simulations/1"
 COMPARE_SCHEMA = "tidegate.compare/1"
 CASES_SCHEMA = "tidegate.cases/1"
 SWARM_SCHEMA = "tidegate.swarm/1"
+AGAINST_SCHEMA = "tidegate.against/1"
 
 
 class Word(StrEnum):
@@ -255,3 +256,32 @@ class Swarm:
     surprises: tuple[Surprise, ...]
     events: int
     schema: str = SWARM_SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A milestone that both a run and a trace of a real kernel can tell."""
+
+    name: str
+    simulated_ns: int | None  # virtual; None: not in the run
+    kernel_ms: int | None  # of the guest's clock; None: not in the trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """A run beside the trace of a trial: presence and order of what both can tell."""
+
+    case: str
+    arm: str
+    design: str
+    seed: int
+    word: Word
+    trial_arm: str
+    kernel: str  # uname -r
+    nic: str
+    verdict: str
+    steps: tuple[Step, ...]  # in the order of the run; those that it has not come last
+    leaves: str  # the first milestone at which the kernel does not do what the run does; empty: none
+    only_simulated: tuple[str, ...]  # milestones of the run that no trace can tell
+    only_kernel: tuple[str, ...]  # and the other way round
+    schema: str = AGAINST_SCHEMA

@@ -171,6 +171,43 @@ def test_pools() -> None:
     assert holder(HOST, "softnet backlog") == 1000
 
 
+def udp(host: Host) -> int | None:
+    (pool,) = [pool for pool in pools_of(host) if pool.holder == "UDP sockets"]
+    return None if pool.amount_bytes is None else pool.amount_bytes // 4096
+
+
+# What booted guests held at most (Linux 6.12, 1 CPU, a storm to sockets nobody reads), in pages.
+@pytest.mark.parametrize(
+    ("limits", "peak"),
+    [
+        ("4815\t6421\t9630", 4864),
+        ("3500\t3500\t3500", 3584),
+        ("629\t838\t1258", 768),
+        ("186\t248\t372", 256),
+    ],
+)
+def test_udp_is_bounded_by_the_first_number_and_the_batches(limits: str, peak: int) -> None:
+    counted = udp(with_sysctl("net.ipv4.udp_mem", limits))
+    assert counted == int(limits.split(maxsplit=1)[0]) + 256
+    assert peak <= counted < peak + 256
+
+
+def test_each_cpu_may_hold_one_batch_of_udp() -> None:
+    assert udp(replace(HOST, cpus=4)) == 4842 + 4 * 256
+    assert udp(replace(with_sysctl("net.core.mem_pcpu_rsv", "16"), cpus=4)) == 4842 + 4 * 16
+
+
+def test_batches_that_were_not_read_leave_udp_without_bound() -> None:
+    gap = Gap(path="proc/sys/net/core/mem_pcpu_rsv", status="denied", topic=Topic.LIMITS)
+    for host in (
+        replace(HOST, cpus=None),
+        replace(HOST, gaps=(gap,)),
+        with_sysctl("net.core.mem_pcpu_rsv", "garbled"),
+        with_sysctl("net.ipv4.udp_mem", "4842"),
+    ):
+        assert udp(host) is None
+
+
 def test_sockets_that_nobody_bounds() -> None:
     packet = PacketSocket(protocol=0x0800, interface=2, rcvbuf_bytes=4096 * 100, inode=7)
     host = replace(HOST, packet_sockets=(packet,), sockets=(replace(SOCKET, kind="raw", inode=8),))

@@ -103,6 +103,8 @@ def test_two_images_of_a_kernel_are_not_added_up() -> None:
     made = fresh(trials_made.run("stock", "WWWSS"))
     mixed = [*(replace(one, kernel_sha256="old", started="2026-01-01") for one in made[:3]), *made[3:]]
     assert arm("stock", state(mixed)).counts == {"SURVIVED": 2}
+    stale = arm("stock", state([replace(one, code="other") for one in mixed]))
+    assert (stale.stale, stale.counts) == (True, {"SURVIVED": 2})
 
 
 def test_a_case_that_changed_beyond_what_was_asked_is_stale() -> None:

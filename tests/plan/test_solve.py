@@ -102,6 +102,8 @@ def check_bounds(host: Host, then: Host, plan: Plan, share: float) -> None:
             assert list(after) == sorted(after)
         if one.id in {ids.TCP_MEM, ids.UDP_MEM}:
             assert sysctl_ints(then, one.id)[2] >= bounds.POOL_LEAST_PAGES
+        if one.id == ids.UDP_MEM:
+            assert sysctl_ints(then, one.id)[0] >= bounds.UDP_LEAST_PAGES
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -220,6 +222,32 @@ def test_a_plan_that_meets_only_the_second_condition_says_so() -> None:
     assert plan.fits
     assert plan.after is Verdict.AT_RISK
     assert "early drop at ingress of eth0" in plan.remains[0]
+
+
+@pytest.mark.parametrize("format", [ALL, "sysctl", "script"])
+@pytest.mark.parametrize("ram_mib", [71, 117, 212])
+def test_pools_are_bounded_where_only_an_early_drop_holds(ram_mib: int, format: str) -> None:
+    host = stock.host(ram_mib, driver="e1000", slots=256)
+    plan = solve(host, format=format)
+    assert plan.rests_on == "with_drop"
+    assert new(plan, ids.UDP_MEM) == "96 128 192"
+    assert {ids.TCP_MEM, ids.NETDEV_MAX_BACKLOG} <= {one.id for one in plan.settings}
+    (udp,) = [one for one in plan.settings if one.id == ids.UDP_MEM]
+    assert "rarer" in udp.why
+    assert "does not prevent" in udp.why
+    assert solve(with_settings(host, plan.settings), format=format).settings == ()
+
+
+def test_udp_mem_is_chosen_by_its_first_number() -> None:
+    equal = stock.host(net__ipv4__udp_mem="3500\t3500\t3500")
+    crossed = stock.host(net__ipv4__udp_mem="3500\t20\t10")
+    for host in (stock.host(), equal, crossed):
+        plan = solve(host)
+        first, middle, last = map(int, (new(plan, ids.UDP_MEM) or "").split())
+        assert bounds.UDP_LEAST_PAGES <= first <= middle <= last
+        assert plan.rests_on == "settings_alone"
+        (setting,) = [one for one in plan.settings if one.id == ids.UDP_MEM]
+        assert f"{first}: more" in setting.upper
 
 
 def test_a_plan_that_cannot_fit_says_what_would_have_to_change() -> None:

@@ -94,3 +94,9 @@ def test_a_mark_in_a_page_is_filled_with_them_and_again() -> None:
     assert page.count("| stock |") == 1
     assert page.endswith("| WEDGED 5/6, SURVIVED 1/6 | -12 | AT_RISK | agree |\n\n<!-- end of case -->\n")
     assert with_results(page, {state.name: state}, {}) == page
+
+
+def test_a_list_without_arms_says_nothing_of_them() -> None:
+    case = replace(listing(ONE).cases[0], arms=())
+    text = cases_text(Cases(cases=(case,), disagreements=0, stale=0, missing=0), width=100)
+    assert text.startswith("1 case\non real kernels 1 of 1 arm: ")

@@ -66,9 +66,9 @@ def found(pid: int, name: str, within_s: float = 0) -> int:
     while True:
         for one in below(pid):
             words = words_of(one)
-            if words and "setpriv" not in words[0] and "unshare" not in words[0]:
-                if Path(words[0]).name == name or name in words:
-                    return one
+            started = bool(words) and Path(words[0]).name not in {"setpriv", "unshare"}
+            if started and (Path(words[0]).name == name or name in words):
+                return one
         if time.monotonic() >= until:
             return 0
         time.sleep(0.02)

@@ -183,18 +183,3 @@ def test_a_measure_that_is_none_is_told_with_all_there_are() -> None:
     measures.check_measures(TrialArm(name="a", measures=tuple(measures.MEASURES)), "x.toml", "")
     with pytest.raises(BadInput, match="nothing_like_it"):
         measures.check_measures(TrialArm(name="a", measures=("ablate:nothing_like_it",)), "x.toml", "")
-
-
-def test_what_a_job_sweeps_is_written_and_read_back() -> None:
-    guest = Made()
-    swept = {"vm.min_free_kbytes": "4096"}
-    assert measures.set_last(cast("Guest", guest), swept) == swept
-    assert guest.files[MIN_FREE] == "4096"
-    assert measures.set_last(cast("Guest", guest), {}) == {}
-
-
-def test_a_value_that_the_kernel_changes_would_be_another_trial() -> None:
-    guest = Made()
-    guest.bound[MIN_FREE] = "262144"
-    with pytest.raises(Lacking, match="min_free_kbytes = 999999: the guest has 262144"):
-        measures.set_last(cast("Guest", guest), {"vm.min_free_kbytes": "999999"})

@@ -89,7 +89,7 @@ def test_a_server_that_dies_is_no_word_about_the_kernel(tmp_path: Path) -> None:
 
 
 def test_a_far_side_that_dies_loses_the_trial(tmp_path: Path) -> None:
-    killer = Killer("tidegate.rig.far_side", "connects")
+    killer = Killer("tidegate.rig.far_side", "1 s")
     result = once(tmp_path, killer)
     assert result.verdict is Verdict.LOST
     assert killer.left_nothing()
@@ -110,7 +110,7 @@ def test_a_guest_that_never_comes_up_is_lost_in_time(tmp_path: Path, monkeypatch
 def test_a_kernel_that_panics_at_boot_is_lost_with_its_words(tmp_path: Path) -> None:
     result = once(tmp_path, lambda _: None, append="rdinit=/none root=/dev/none")
     assert result.verdict is Verdict.LOST
-    assert "panic" in result.reason.lower()
+    assert "Kernel panic - not syncing: " in result.reason
 
 
 def test_a_full_disk_for_the_evidence_is_this_machines_trouble(
@@ -133,6 +133,6 @@ def test_qemu_without_room_is_told_before_it_starts(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(places.shutil, "disk_usage", lambda _: Full)  # type: ignore[attr-defined]
     with pytest.raises(
-        Lacking, match=r"has 100 MiB free, and a trial keeps its 112 MiB of guest memory there"
+        Lacking, match=r"has 100 MiB free, and a trial keeps its \d+ MiB of guest memory there"
     ):
         one_trial.run_job(QUIET, tmp_path)

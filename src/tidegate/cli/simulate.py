@@ -32,6 +32,10 @@ It never says that nothing can happen: it has not seen every run.
 CASE is a file, or the bare name of a case that comes with tidegate (tidegate cases lists them). Without --arm and
 --design it is the first arm. --design tries a design on the case as it stands; --without leaves one of its
 switches out, which shows what that switch is for. --seed alone is one run, with --seeds the first of so many.
+
+--against lays the run beside what a real kernel did (DIR/evidence/... of tidegate trial), arm by default the one that
+is most like an unmodified kernel, and says at which milestone the kernel leaves the run first. Only presence and order
+of what both can tell are compared.
 """
 EXAMPLES = (
     ("the first arm of a case", "tidegate simulate swap-over-nbd"),
@@ -42,7 +46,7 @@ EXAMPLES = (
 )
 EXIT_STATUS = {
     0: "the word is the one that the case expects; where it expects none: SEEN",
-    1: "it is another one; where none is expected: STUCK, LUCKY or REFUSED",
+    1: "it is another one; where none is expected: STUCK, LUCKY or REFUSED; with --against: the kernel leaves the run",
 }
 SEED_MAX = 2**63 - 1  # a seed is a number of JSON, and readers there are that keep 64 bits of it
 
@@ -72,6 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", help="write one self-contained page as well")
     parser.add_argument("--perfetto", metavar="FILE", help="write a trace for Perfetto as well")
     parser.add_argument("--trace", metavar="FILE", help="write every step of that run as JSON lines as well")
+    parser.add_argument(
+        "--against", metavar="DIR", help="beside the trace of a trial that failed, from its evidence"
+    )
     parser.add_argument("--all", action="store_true", help="every run, holder and counter")
 
 
@@ -116,8 +123,18 @@ def run(args: argparse.Namespace) -> int:
     from tidegate.bundled_cases import case_path
     from tidegate.case import read_case
 
-    tried = _tried(read_case(case_path(args.case)), args)
+    case = read_case(case_path(args.case))
+    traced = None
+    if args.against:
+        from tidegate.cli.against import traced_of
+
+        traced = traced_of(case, args)
+    tried = _tried(case, args)
     results = _simulated(tried, args)
+    if traced is not None:
+        from tidegate.cli.against import print_against
+
+        return int(print_against(tried[0].case, results[0], traced, args))
     if args.html or args.perfetto:
         _write_files(results[0], args)
     if args.trace:

@@ -184,15 +184,22 @@ def rings_of(host: Host) -> tuple[reserve.Ring, ...]:
 
 
 def udp_batch_pages(host: Host) -> int | None:
-    """What UDP sockets may hold beyond udp_mem[0]; None when the number of CPUs was not read.
+    """What UDP sockets may hold beyond udp_mem[0]; None when it or the number of CPUs was hidden.
 
     Each CPU charges the protocol in batches (proto_memory_pcpu_drain()): what it took since the last one is not
     in the total that is compared. SK_MEMORY_PCPU_RESERVE is 1 MiB, a sysctl since 6.7 (12a686c2e761). Kernels
     before 6.0 (3cd3399dd7a8) charge at once, but vendors took the batches back into theirs.
     """
-    batch = sysctl_int(host, "net.core.mem_pcpu_rsv")
-    pages = MIB // host.page_bytes if batch is None else batch
-    return None if host.cpus is None else pages * host.cpus
+    name = "net.core.mem_pcpu_rsv"
+    batch = sysctl_int(host, name)
+    if host.cpus is None or (batch is None and _hidden(host, name)):
+        return None
+    return (MIB // host.page_bytes if batch is None else batch) * host.cpus
+
+
+def _hidden(host: Host, name: str) -> bool:
+    """Was a sysctl there, but not to be read: its default may not stand in."""
+    return name in host.sysctls or any(gap.path.endswith(name.replace(".", "/")) for gap in host.gaps)
 
 
 def _protocol_pools(host: Host) -> list[reserve.Pool]:
@@ -220,7 +227,7 @@ def _udp_pool(host: Host) -> reserve.Pool:
     if len(numbers) != 3:
         why = "udp_mem was not read"
     elif batch is None:
-        why = "the number of CPUs was not read: each may hold 1 MiB beyond udp_mem[0]"
+        why = "the number of CPUs or mem_pcpu_rsv was not read: each CPU may let more through than udp_mem[0]"
     else:
         amount = (numbers[0] + batch) * host.page_bytes
         why = (
@@ -244,8 +251,7 @@ def _fragment_pools(host: Host) -> list[reserve.Pool]:
     made = []
     for holder, name, seconds in lists:
         amount, measured = sysctl_int(host, name), True
-        hidden = name in host.sysctls or any(gap.path.endswith(name.replace(".", "/")) for gap in host.gaps)
-        if amount is None and not hidden and not name.startswith("net.ipv4"):
+        if amount is None and not _hidden(host, name) and not name.startswith("net.ipv4"):
             amount, measured = _FRAG_DEFAULT_BYTES, False
         why = f"incomplete datagrams, up to {seconds} s: {name}"
         if amount is None:

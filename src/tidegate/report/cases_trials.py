@@ -14,8 +14,8 @@ _ORDER = [verdict.value for verdict in Verdict]
 
 
 def trials_sum(result: Cases, screen: Screen) -> list[str]:
-    """One sentence on all trials; nothing where no case has any."""
-    found = [one for case in result.cases for one in case.trials]
+    """One sentence on all trials but those of sweeps; nothing where no case has any."""
+    found = [one for case in result.cases for one in case.trials if not one.sweep]
     if not found:
         return []
     run = sum(one.n > 0 for one in found)

@@ -23,6 +23,7 @@ TYPES = {
     "compare": "tidegate.simulation:Compared",
     "cases": "tidegate.simulation:Cases",
     "swarm": "tidegate.simulation:Swarm",
+    "against": "tidegate.simulation:Against",
     "trace": "tidegate.trace:Event",
     "trial": "tidegate.trial:TrialResult",
     "trials": "tidegate.trial:Trials",

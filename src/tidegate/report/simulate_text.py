@@ -305,10 +305,13 @@ def cases_text(result: Cases, *, width: int = 80, colour: bool = False, all: boo
         f"{counted(result.disagreements, 'disagreement')}, {result.stale:,} stale, "
         f"{result.missing:,} without a stored result"
     )
+    kernels = trials_sum(result, screen)
+    if not arms and kernels:  # another judge's list
+        first = counted(len(result.cases), "case")
     lines = [
         paint(text, "bad" if result.disagreements else "good", screen) for text in fill(first, screen, hang=2)
     ]
-    lines += trials_sum(result, screen)
+    lines += kernels
     lines += _disagreements(result, screen)
     lines += quarrels(result, screen)
     for case in result.cases:

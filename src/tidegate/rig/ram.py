@@ -7,20 +7,24 @@ RAM as `memory-backend-file,share=on`: one file, or one for each NUMA node in th
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import struct
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from tidegate.errors import BadInput, Unsupported
 from tidegate.rig import btf
 from tidegate.rig.kernels import Kernel
 from tidegate.rig.symbols import symbols
-from tidegate.rig.vmlinux import section, uncompressed
+from tidegate.rig.tools import locked
+from tidegate.rig.vmlinux import facts_directory, section, uncompressed
 from tidegate.units import GIB
 from tidegate.watermarks import Zone, atomic_share, lowmem_reserve, serves_kernel
 

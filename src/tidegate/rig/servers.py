@@ -93,7 +93,7 @@ def nbd_server(address: str, port: int, size_mib: int, log: Path) -> Iterator[su
         try:
             yield process
         finally:
-            # Asked to end, it waits for its clients; a guest that was switched off never closes its connection.
+            # Asked to end it waits for its clients; a guest that was switched off never closes its connection.
             process.kill()
 
 

@@ -130,8 +130,9 @@ def command_line(shape: Shape, image: Path, folder: Path) -> list[str]:
     """QEMU's words, without the program's name. Pure but for the initramfs, which is named by `image`'s caller."""
     smp = f"{shape.cpus},sockets={shape.nodes}" if shape.nodes > 1 else str(shape.cpus)
     words = ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"]
-    # tb-size: QEMU would keep up to 1 GiB of what it translated; what a guest under load runs again and again is less.
-    words += ["-accel", f"tcg,thread=multi,tb-size={TRANSLATED_MIB * shape.cpus}" if shape.accelerator == "tcg" else shape.accelerator]
+    # tb-size: QEMU would keep up to 1 GiB of what it translated; what is run again and again is less.
+    emulated = f"tcg,thread=multi,tb-size={TRANSLATED_MIB * shape.cpus}"
+    words += ["-accel", emulated if shape.accelerator == "tcg" else shape.accelerator]
     words += ["-cpu", "qemu64,-cx16,+rdrand" if shape.accelerator == "tcg" else "host", "-smp", smp]
     words += memory_words(shape, folder)
     words += ["-kernel", str(shape.image), "-initrd", str(image), "-append", kernel_words(shape)]
@@ -248,12 +249,12 @@ class Guest:
         return line.decode("utf-8", "replace")
 
     def last_words(self) -> str:
-        """The console's last line, or QEMU's own."""
+        """Why the kernel panicked, or the console's last line, or QEMU's own."""
         log = self.folder / "qemu.log"
         for text in (self.console, log.read_text(errors="replace") if log.exists() else ""):
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             if lines:
-                return lines[-1][:200]
+                return next((line for line in lines if "Kernel panic" in line), lines[-1])[:200]
         return "(it said nothing)"
 
 

@@ -1,0 +1,186 @@
+"""`tidegate trial` ended from outside: by Ctrl-C, twice, and by kill -9. Nothing of it stays but what was kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.rig import boots_here, campaign_runners
+
+from tidegate.errors import Exit
+from tidegate.rig import places
+from tidegate.trial import Job, TrialResult, Verdict
+
+pytestmark = [pytest.mark.vm, pytest.mark.slow]
+KEPT = campaign_runners.made(
+    Job(case="deadlock", arm="quiet", kernel=boots_here.KERNEL, nic="virtio-net-pci", transport="nbd", seed=1)
+)
+
+
+@pytest.fixture(autouse=True)
+def needs_a_machine() -> None:
+    if why := boots_here.why_no_trial():
+        pytest.skip(why)
+
+
+class Running:
+    """The command with a guest running, and an earlier trial's result kept in its directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        self.results = directory / "results.jsonl"
+        self.results.write_bytes(msgspec.json.encode(KEPT) + b"\n")
+        words = [
+            sys.executable,
+            "-m",
+            "tidegate",
+            "trial",
+            "deadlock",
+            "--arm",
+            "quiet",
+            "-n",
+            "2",
+            "--jobs",
+            "1",
+        ]
+        self.process = subprocess.Popen(
+            [*words, "--dir", str(directory)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        qemu = boots_here.found(self.process.pid, "-nodefaults", 120)  # not one that is asked for its version
+        assert qemu
+        assert boots_here.found(self.process.pid, "nbdkit", 30)  # it starts beside the guest
+        self.folder = boots_here.guest_folder_of(qemu)
+        self.pids = [self.process.pid, *boots_here.below(self.process.pid)]
+        assert self.folder.name.startswith(places.PREFIX)
+        lines = [boots_here.words_of(pid) for pid in self.pids]
+        assert any("tidegate.rig.far_side" in line for line in lines), lines
+
+    def kept(self) -> list[TrialResult]:
+        return [
+            msgspec.json.decode(line, type=TrialResult) for line in self.results.read_bytes().splitlines()
+        ]
+
+    def nothing_is_left(self, within_s: float) -> None:
+        left = [boots_here.words_of(pid) for pid in self.pids if not boots_here.all_gone([pid], within_s)]
+        assert left == []
+        assert list((self.directory / "evidence").iterdir()) == []
+        assert self.kept() == [KEPT]
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    one = Running(tmp_path / "trials")
+    yield one
+    one.process.kill()
+    one.process.communicate()
+    assert boots_here.all_gone(one.pids, 30)
+
+
+def test_one_ctrl_c_ends_it_in_order(running: Running) -> None:
+    running.process.send_signal(signal.SIGINT)
+    _, err = running.process.communicate(timeout=60)
+    assert running.process.returncode == Exit.INTERRUPTED
+    assert "Traceback" not in err
+    assert not running.folder.exists()
+    running.nothing_is_left(0)
+
+
+def test_two_ctrl_c_end_it_at_once(running: Running) -> None:
+    (worker,) = [
+        pid for pid in running.pids if any("spawn_main" in word for word in boots_here.words_of(pid))
+    ]
+    os.kill(worker, signal.SIGSTOP)  # so that the first one cannot be enough
+    running.process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.process.wait(timeout=1)
+    running.process.send_signal(signal.SIGINT)
+    _, err = running.process.communicate(timeout=30)
+    assert running.process.returncode == Exit.INTERRUPTED
+    assert "Traceback" not in err
+    assert not running.folder.exists()
+    running.nothing_is_left(2)
+
+
+def test_a_killed_tidegate_takes_its_guest_with_it(running: Running) -> None:
+    running.process.kill()
+    running.process.communicate()
+    assert boots_here.all_gone(running.pids, 20)
+    assert not running.folder.exists()
+    assert running.kept() == [KEPT]
+
+
+def test_what_is_left_when_all_of_it_is_killed_goes_with_the_next_trial(running: Running) -> None:
+    ours = [pid for pid in running.pids if "python" in Path(boots_here.words_of(pid)[0]).name]
+    for pid in ours:
+        if "tidegate.rig.far_side" not in boots_here.words_of(pid):  # that one must notice by itself
+            os.kill(pid, signal.SIGKILL)
+    running.process.communicate()
+    assert boots_here.all_gone(running.pids, 10)
+    assert running.folder.exists()
+    with places.guest_folder(1):
+        assert not running.folder.exists()
+    assert running.kept() == [KEPT]
+
+
+def test_the_result_that_finds_the_disk_full_is_told_and_the_others_stay(tmp_path: Path) -> None:
+    """A file system of 16 KiB, mounted where only this command sees it."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    kept = msgspec.json.encode(KEPT) + b"\n"
+    (tmp_path / "kept").write_bytes(kept)
+    script = (
+        f"mount -t tmpfs -o size=16k,nr_inodes=64 small {directory} && cp {tmp_path}/kept {directory}/results.jsonl && "
+        f"head -c 11000 /dev/zero >{directory}/zeros; "
+        f"{sys.executable} -m tidegate trial deadlock --arm quiet -n 1 --jobs 1 -q --dir {directory}; "
+        f"code=$?; cat {directory}/results.jsonl; exit $code"
+    )
+    words = ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", script]
+    done = subprocess.run(words, capture_output=True, check=False, timeout=300)
+    if b"mount" in done.stderr and b"results.jsonl" not in done.stderr:
+        pytest.skip(f"no mount of one's own here: {done.stderr.decode()}")
+    assert done.stdout == kept
+    assert done.stderr.decode() == (
+        f"tidegate: {directory}/results.jsonl: cannot be written (No space left on device); what ended before is "
+        "kept, and the same command goes on\n"
+    )
+    assert done.returncode == Exit.LACKING
+
+
+def test_a_lost_trial_is_kept_as_such_and_ends_with_its_code(tmp_path: Path) -> None:
+    """A QEMU that always kills itself at once."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    fake = tools / "qemu-system-x86_64"
+    fake.write_text("#!/bin/sh\nkill -9 $$\n")
+    fake.chmod(0o755)
+    directory = tmp_path / "trials"
+    words = [
+        sys.executable,
+        "-m",
+        "tidegate",
+        "trial",
+        "deadlock",
+        "--arm",
+        "quiet",
+        "-n",
+        "1",
+        "--dir",
+        str(directory),
+    ]
+    env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "TIDEGATE_ACCEL": "tcg"}
+    done = subprocess.run([*words, "-q"], env=env, capture_output=True, text=True, check=False, timeout=120)
+    (result,) = (
+        msgspec.json.decode(line, type=TrialResult)
+        for line in (directory / "results.jsonl").read_bytes().splitlines()
+    )
+    assert (result.verdict, result.tries) == (Verdict.LOST, 2)
+    assert result.reason == "qemu-system-x86_64: did not start: (nothing)"
+    assert "LOST 1" in done.stdout
+    assert done.returncode == Exit.CANNOT_TELL
