@@ -3,14 +3,14 @@
     .venv/bin/python bench/rig.py boot [RUNS]      an empty trial, and a bare boot of the same kernel to power-off
     .venv/bin/python bench/rig.py peer [RUNS]      an empty trial, and `vng -- uname -r`, the same generic kernel
     .venv/bin/python bench/rig.py memory [RUNS]    peak memory of all that a trial starts, beside its guest's
-    .venv/bin/python bench/rig.py left [TRIALS]    what trials leave behind on this machine
 
 The arms of one comparison run in turns, so that a busy moment hits all alike. Wall time is from before the fork to
 the end of the process, with imports and the clearing away; processor time is of the process and all its children,
 and says more on a busy machine. An empty trial is one program that writes 1 MiB to a network disk once and reads it
 back, without a storm.
 
-For `peer` virtme-ng's `vng` is looked for on PATH, or as TIDEGATE_BENCH_VNG says.
+What trials leave behind on a machine is tests/rig/test_nothing_left.py. For `peer` virtme-ng's `vng` is looked for
+on PATH, or as TIDEGATE_BENCH_VNG says.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 BOOT_TARGET, PEER_TARGET, BESIDE_TARGET_MIB = 1.5, 0.5, 80
@@ -187,7 +188,7 @@ def boot(folder: Path, runs: int) -> int:
     arms = {"empty trial": trial_command(folder, "trixie-cloud")}
     arms["bare boot, unpacked kernel"] = [qemu, *bare_words(uncompressed(kernel.vmlinuz), initrd)]
     arms["bare boot, Debian's bzImage"] = [qemu, *bare_words(kernel.vmlinuz, initrd)]
-    taken = in_turns({name: lambda words=words: run(words) for name, words in arms.items()}, runs)
+    taken = in_turns({name: partial(run, words) for name, words in arms.items()}, runs)
     medians = print_times(f"boot to verdict, {kernel.release}, {GUEST_MIB} MiB", taken)
     ours, *floors = medians.values()
     for name, floor in zip(list(medians)[1:], floors, strict=True):
@@ -204,6 +205,8 @@ def peer(folder: Path, runs: int) -> int:
         print("peer: skipped: found no vng (pip install virtme-ng), nor TIDEGATE_BENCH_VNG")
         return 0
     kernel = resolve("trixie-generic")
+    # vng calls its other programs by name.
+    os.environ["PATH"] = f"{Path(vng).parent}:{os.environ['PATH']}"
     words = [vng, "--run", str(kernel.vmlinuz), "--disable-kvm", "--force-9p", "--memory", "512M"]
     words += ["--", "uname", "-r"]
     arms = {
@@ -211,7 +214,8 @@ def peer(folder: Path, runs: int) -> int:
         "vng -- uname -r": lambda: run(words, says=kernel.release),
     }
     medians = print_times(f"boot to verdict, {kernel.release}", in_turns(arms, runs))
-    print_ratio("of vng", *medians.values(), PEER_TARGET)
+    ours, other = medians.values()
+    print_ratio("of vng", ours, other, PEER_TARGET)
     return 0
 
 
@@ -241,7 +245,9 @@ def processes(root: int) -> dict[int, Process]:
         with suppress(OSError, KeyError):
             lines = Path(f"/proc/{pid}/status").read_text().splitlines()
             facts = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
-            peak, anon, file, shared = (int(facts[key][0]) for key in ("VmHWM", "RssAnon", "RssFile", "RssShmem"))
+            peak, anon, file, shared = (
+                int(facts[key][0]) for key in ("VmHWM", "RssAnon", "RssFile", "RssShmem")
+            )
             found[pid] = Process(name=called(pid), peak=peak, guests=shared, anonymous=anon, files=file)
     return found
 
@@ -298,7 +304,9 @@ def memory(folder: Path, runs: int) -> int:
             beside = f"own {own:6.1f}   mapped files {files:6.1f}"
             print(f"  {name:<20} {beside}   guest's {guests:6.1f}   VmHWM {peak:6.1f} MiB")
     own = statistics.median(sum(one.anonymous for one in row.values()) for row in rows) / 1024
-    all_of_it = statistics.median(sum(one.anonymous + one.files for one in row.values()) for row in rows) / 1024
+    all_of_it = (
+        statistics.median(sum(one.anonymous + one.files for one in row.values()) for row in rows) / 1024
+    )
     met = "met" if all_of_it <= BESIDE_TARGET_MIB else "missed"
     print(
         f"  beside the guest: own {own:.1f} MiB, with mapped files (clean, counted for each process) "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,10 +16,11 @@ import pytest
 from tests.rig import boots_here, campaign_runners
 
 from tidegate.errors import Exit
-from tidegate.rig import places
+from tidegate.rig import places, tools
 from tidegate.trial import Job, TrialResult, Verdict
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
+WORDS = (sys.executable, "-m", "tidegate", "trial", "deadlock", "--arm", "quiet", "--jobs", "1")
 KEPT = campaign_runners.made(
     Job(case="deadlock", arm="quiet", kernel=boots_here.KERNEL, nic="virtio-net-pci", transport="nbd", seed=1)
 )
@@ -37,21 +40,8 @@ class Running:
         directory.mkdir()
         self.results = directory / "results.jsonl"
         self.results.write_bytes(msgspec.json.encode(KEPT) + b"\n")
-        words = [
-            sys.executable,
-            "-m",
-            "tidegate",
-            "trial",
-            "deadlock",
-            "--arm",
-            "quiet",
-            "-n",
-            "2",
-            "--jobs",
-            "1",
-        ]
         self.process = subprocess.Popen(
-            [*words, "--dir", str(directory)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*WORDS, "-n", "2", "--dir", directory], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         qemu = boots_here.found(self.process.pid, "-nodefaults", 120)  # not one that is asked for its version
         assert qemu
@@ -129,21 +119,53 @@ def test_what_is_left_when_all_of_it_is_killed_goes_with_the_next_trial(running:
     assert running.kept() == [KEPT]
 
 
-def test_the_result_that_finds_the_disk_full_is_told_and_the_others_stay(tmp_path: Path) -> None:
-    """A file system of 16 KiB, mounted where only this command sees it."""
+@pytest.fixture
+def killed_at_once(tmp_path: Path) -> dict[str, str]:
+    """An environment whose QEMU answers questions, and kills itself when it is to boot."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    fake = programs / "qemu-system-x86_64"
+    real = tools.program("qemu-system-x86_64")
+    fake.write_text(f'#!/bin/sh\ncase "$*" in *-initrd*) kill -9 $$ ;; esac\nexec {real} "$@"\n')
+    fake.chmod(0o755)
+    return {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "TIDEGATE_ACCEL": "tcg"}
+
+
+def test_a_lost_trial_is_kept_as_such_and_ends_with_its_code(
+    tmp_path: Path, killed_at_once: dict[str, str]
+) -> None:
+    results = tmp_path / "trials" / "results.jsonl"
+    done = subprocess.run(
+        [*WORDS, "-n", "1", "-q", "--dir", results.parent],
+        env=killed_at_once, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.stderr == ""
+    (result,) = (msgspec.json.decode(line, type=TrialResult) for line in results.read_bytes().splitlines())
+    assert (result.verdict, result.tries) == (Verdict.LOST, 2)
+    assert result.reason == "qemu-system-x86_64: did not start: (nothing)"
+    assert "LOST 1" in done.stdout
+    assert done.returncode == Exit.CANNOT_TELL
+
+
+def test_the_result_that_finds_the_disk_full_is_told_and_the_others_stay(
+    tmp_path: Path, killed_at_once: dict[str, str]
+) -> None:
+    """A file system of some pages, mounted where only this command sees it."""
     directory = tmp_path / "small"
     directory.mkdir()
-    kept = msgspec.json.encode(KEPT) + b"\n"
+    kept, number = b"", 0
+    while len(line := msgspec.json.encode(replace(KEPT, seed=number)) + b"\n") + len(kept) <= 4096:
+        kept, number = kept + line, number + 1  # as much as goes into the file's first page
     (tmp_path / "kept").write_bytes(kept)
+    call = shlex.join([*WORDS, "-n", "1", "-q", "--dir", str(directory)])
     script = (
-        f"mount -t tmpfs -o size=16k,nr_inodes=64 small {directory} && cp {tmp_path}/kept {directory}/results.jsonl && "
-        f"head -c 11000 /dev/zero >{directory}/zeros; "
-        f"{sys.executable} -m tidegate trial deadlock --arm quiet -n 1 --jobs 1 -q --dir {directory}; "
-        f"code=$?; cat {directory}/results.jsonl; exit $code"
+        f"mount -t tmpfs -o size=16k small {directory} || exit 99; cp {tmp_path}/kept {directory}/results.jsonl; "
+        f"head -c 12288 /dev/zero >{directory}/zeros; "
+        f"{call}; code=$?; cat {directory}/results.jsonl; exit $code"
     )
     words = ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", script]
-    done = subprocess.run(words, capture_output=True, check=False, timeout=300)
-    if b"mount" in done.stderr and b"results.jsonl" not in done.stderr:
+    done = subprocess.run(words, env=killed_at_once, capture_output=True, check=False, timeout=120)
+    if done.returncode == 99:
         pytest.skip(f"no mount of one's own here: {done.stderr.decode()}")
     assert done.stdout == kept
     assert done.stderr.decode() == (
@@ -151,36 +173,3 @@ def test_the_result_that_finds_the_disk_full_is_told_and_the_others_stay(tmp_pat
         "kept, and the same command goes on\n"
     )
     assert done.returncode == Exit.LACKING
-
-
-def test_a_lost_trial_is_kept_as_such_and_ends_with_its_code(tmp_path: Path) -> None:
-    """A QEMU that always kills itself at once."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    fake = tools / "qemu-system-x86_64"
-    fake.write_text("#!/bin/sh\nkill -9 $$\n")
-    fake.chmod(0o755)
-    directory = tmp_path / "trials"
-    words = [
-        sys.executable,
-        "-m",
-        "tidegate",
-        "trial",
-        "deadlock",
-        "--arm",
-        "quiet",
-        "-n",
-        "1",
-        "--dir",
-        str(directory),
-    ]
-    env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "TIDEGATE_ACCEL": "tcg"}
-    done = subprocess.run([*words, "-q"], env=env, capture_output=True, text=True, check=False, timeout=120)
-    (result,) = (
-        msgspec.json.decode(line, type=TrialResult)
-        for line in (directory / "results.jsonl").read_bytes().splitlines()
-    )
-    assert (result.verdict, result.tries) == (Verdict.LOST, 2)
-    assert result.reason == "qemu-system-x86_64: did not start: (nothing)"
-    assert "LOST 1" in done.stdout
-    assert done.returncode == Exit.CANNOT_TELL
