@@ -180,6 +180,17 @@ def test_without_qemu_it_is_told_before_anything_begins(
 
 
 @needs_programs
+def test_without_its_server_it_is_told_before_anything_begins(
+    call: Call, boots: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "SERVERS", {"nbd": ("a-server-of-nobody",)})
+    code, out, err = call("one.toml")
+    assert (code, out, boots) == (Exit.LACKING, "", [])
+    assert err.startswith("tidegate: a-server-of-nobody: found no such program, expected Debian's package ")
+    assert not Path("trials").exists()
+
+
+@needs_programs
 def test_more_memory_than_the_machine_has_is_told_before_anything_begins(
     call: Call, boots: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

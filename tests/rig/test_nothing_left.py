@@ -20,7 +20,7 @@ from tidegate.rig.tools import missing
 from tidegate.trial import Job
 
 MARK = "TIDEGATE_TEST_MARK"  # in the environment of all that a trial starts, whoever its parent is by now
-MOST_KIB = 8192  # by which the process that makes trials may have grown since its first
+MOST_KIB = 1024  # by which the process that makes trials may grow after its second
 CASE = """
 claim = "Nothing: the least trial that there is."
 source = "test"
@@ -150,7 +150,9 @@ def test_trials_leave_nothing_behind(
             assert not now.files
             assert not now.sockets
             assert now.namespaces == {own_space()}
-            first, first_kib = now, kib
+            first = now
+        if number <= 1:  # the second meets heaps that the first has broken up
+            settled_kib = kib
         assert now == first, f"after trial {number + 1}"
-        assert kib - first_kib < MOST_KIB, f"after trial {number + 1}"
-    print(f"{trials} trials: nothing left; grown by {kib - first_kib} KiB since the first")
+        assert kib - settled_kib < MOST_KIB, f"after trial {number + 1}"
+    print(f"{trials} trials: nothing left; grown by {kib - settled_kib} KiB since the second")

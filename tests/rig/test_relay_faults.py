@@ -230,12 +230,16 @@ def test_no_frame_makes_the_relay_stumble(ends: Ends, clock: Clock) -> None:
     """A flood may send anything at all."""
     drawn = random.Random(5)
     one = relay(ends)
+    port = PORT.to_bytes(2, "big")
+    one._take(
+        TO_GUEST, (bytes(12) + b"\x08\x00\x49" + bytes(8) + b"\x06").ljust(50, b"\0") + port * 2
+    )  # cut off
     for _ in range(3000):
         data = bytearray(drawn.randbytes(drawn.randrange(14, 200)))
         if drawn.random() < 0.8:
             data[12:14] = b"\x08\x00"
         if len(data) > 37 and drawn.random() < 0.8:
             data[23] = 6
-            data[34:36] = data[36:38] = PORT.to_bytes(2, "big")
+            data[34:36] = data[36:38] = port
         one._take(drawn.randrange(2), bytes(data))
     one.reset_block_connection()

@@ -27,22 +27,12 @@ each result as a line of DIR/results.jsonl and its evidence in a folder below DI
 matrix gets its first trial before any gets its second, so that it can be ended early. Whatever ends it, the same
 command goes on: a trial that is kept is never made again.
 
-A campaign file:
-
- cases = ["swap-over-nbd"]            # names of bundled cases, or paths beside the file
- arms = ["stock", "plan"]             # left out: all that a case has
- nics = ["virtio-net-pci", "e1000"]   # left out, as kernels and transports: what the case says
- n = 6                                # trials of each place; their seeds are seed, seed + 1, ...
- seed = 1
- [[sweep]]                            # a number of the cases' [trial] part; several sweeps multiply
- key = "delay_us"
- values = [0, 50_000]
- [[leave_out]]                        # these are not made; with [[only]] in its place, no others are
- nics = ["e1000"]
- sweep = { delay_us = 50_000 }
- [[cell]]                             # these so often; of several cells the last one counts
- nics = ["virtio-net-pci"]
- n = 20
+A campaign file names cases = ["deadlock"] (bundled ones, or paths beside the file); arms, kernels, nics, transports,
+each a list (left out: all arms that a case has, and what the case says of the rest); n, the trials of each place, and
+seed, the first of them. A [[sweep]] has key = "delay_us" and values = [0, 50_000]: a number of the cases' [trial] part,
+or a sysctl, that takes several values; several sweeps multiply. A [[leave_out]] names places that are not made, with
+[[only]] in its place no others are; a [[cell]] has an n of its own, and of several the last one counts. The three
+pick places by the same lists, and by sweep = { delay_us = 50_000 }. cases/campaigns/ has examples.
 
 A trial whose process or emulator dies is made once more, and kept as LOST if that is lost too. LOST and
 INCONCLUSIVE say nothing of the kernel, and are not counted in n. Ctrl-C once ends what runs in order and keeps what
