@@ -147,6 +147,18 @@ def mechanism_page() -> str:
     return with_story((DOCS / "mechanism.md").read_text())
 
 
+def results_page() -> str:
+    """What the kept trials showed: the prose as it is written, with the tables."""
+    from tidegate.bundled_cases import cases_directory
+    from tidegate.judge.stored_trials import read_trials
+    from tidegate.report.docs_trials import with_trials
+    from tidegate.rig.tally import tallies
+    from tidegate.trial import Trials
+
+    results = read_trials(cases_directory())
+    return with_trials((DOCS / "results.md").read_text(), Trials(tallies=tallies(results), results=results))
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "../README.md": readme,
     "findings.md": findings_page,
@@ -157,6 +169,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "exit-codes.md": exit_codes_page,
     "history.md": history_page,
     "mechanism.md": mechanism_page,
+    "results.md": results_page,
 }
 
 

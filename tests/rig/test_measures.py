@@ -169,7 +169,9 @@ def test_what_a_job_sweeps_is_written_and_read_back() -> None:
     settings = {"vm.min_free_kbytes": "4000", "net.ipv4.udp_mem": "1 2 3"}
     assert measures.set_last(cast("Guest", guest), settings) == settings
     guest.bound[MIN_FREE] = "3999"
-    with pytest.raises((Lacking, measures.Refused), match=r"^vm\.min_free_kbytes = 4000: the guest has 3999$"):
+    with pytest.raises(
+        (Lacking, measures.Refused), match=r"^vm\.min_free_kbytes = 4000: the guest has 3999$"
+    ):
         measures.set_last(cast("Guest", guest), settings)
 
 
