@@ -93,7 +93,9 @@ class TrialResult:
     zones: tuple[ZoneMargin, ...] = ()
     expected: str | None = None  # the word that the case expects: a verdict, or FAIL
     sweep: dict[str, int] = field(default_factory=dict)
-    settings: dict[str, str] = field(default_factory=dict)  # what the arm wrote: sysctl -> value, measure -> value
+    settings: dict[str, str] = field(
+        default_factory=dict
+    )  # what the arm wrote: sysctl -> value, measure -> value
     guest_ms: int = 0  # from the first step of the load to the verdict
     longest_stall_ms: int = 0  # without any step of the load or any page swapped
     done_pages: int = 0
@@ -145,7 +147,9 @@ class Tally:
     margin_median_pages: int | None
     expected: str | None
     met: bool | None  # None: no expectation, or nothing counted
-    p_against_stock: float | None  # exact test of this arm's failures against the arm `stock` of the same place
+    p_against_stock: (
+        float | None
+    )  # exact test of this arm's failures against the arm `stock` of the same place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

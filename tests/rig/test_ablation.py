@@ -152,8 +152,8 @@ def test_all_of_them_in_a_stock_kernel(tmp_path: Path, kernel: str) -> None:
     """All places are found and written; a connection made then leaves memalloc_socks_key as it was."""
     from tidegate.rig.connecting import connect
     from tidegate.rig.one_trial import network
-    from tidegate.rig.tried import far_of, tried_job
     from tidegate.rig.trial_guest import booted
+    from tidegate.rig.tried import far_of, tried_job
     from tidegate.rig.wire import far_side
 
     if absent := missing(["qemu-system-x86_64", "nbdkit", "busybox", "gcc", "unshare"]):
@@ -192,8 +192,8 @@ def test_all_of_them_in_a_stock_kernel(tmp_path: Path, kernel: str) -> None:
 def test_without_a_removal_the_same_connection_turns_the_key(tmp_path: Path) -> None:
     from tidegate.rig.connecting import connect
     from tidegate.rig.one_trial import network
-    from tidegate.rig.tried import far_of, tried_job
     from tidegate.rig.trial_guest import booted
+    from tidegate.rig.tried import far_of, tried_job
     from tidegate.rig.wire import far_side
 
     if absent := missing(["qemu-system-x86_64", "nbdkit", "busybox", "gcc", "unshare"]):

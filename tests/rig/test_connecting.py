@@ -127,8 +127,8 @@ def skip_where_none_can_be_had() -> None:
 @pytest.mark.parametrize("name", TRANSPORTS)
 def test_a_stock_kernel_takes_it_into_use(tmp_path: Path, name: str) -> None:
     from tidegate.rig.one_trial import network
-    from tidegate.rig.tried import far_of, tried_job
     from tidegate.rig.trial_guest import booted
+    from tidegate.rig.tried import far_of, tried_job
     from tidegate.rig.wire import far_side
 
     skip_where_none_can_be_had()

@@ -135,8 +135,8 @@ def test_an_emulator_that_is_gone_leaves_the_rest(tmp_path: Path, made: dict[str
 
 @pytest.mark.vm
 def test_a_guest_that_qemu_has_stopped_is_looked_into_and_dumped(tmp_path: Path) -> None:
-    from tidegate.rig.tried import far_of, tried_job
     from tidegate.rig.trial_guest import booted
+    from tidegate.rig.tried import far_of, tried_job
     from tidegate.rig.wire import far_side
 
     if absent := missing(("qemu-system-x86_64", "busybox", "gcc", "unshare", "ip", "nbdkit")):

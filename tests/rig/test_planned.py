@@ -21,8 +21,8 @@ from tidegate.host.opening import open_record
 from tidegate.rig import planned, record_in_guest
 from tidegate.rig.kernels import Debian, Flavour, Kernel
 from tidegate.rig.one_trial import run_job
-from tidegate.rig.tried import Tried
 from tidegate.rig.trial_guest import Shape
+from tidegate.rig.tried import Tried
 from tidegate.setting_ids import MIN_FREE, TCP_MEM
 from tidegate.trial import Job, Verdict
 

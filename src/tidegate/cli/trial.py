@@ -53,10 +53,16 @@ EXIT_STATUS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
-    parser.add_argument("case", nargs="+", metavar="CASE", help="a case with a [trial] part: a file, or a bundled one")
+    parser.add_argument(
+        "case", nargs="+", metavar="CASE", help="a case with a [trial] part: a file, or a bundled one"
+    )
     parser.add_argument("--arm", action="append", default=[], metavar="ARM", help="this arm; may be repeated")
-    parser.add_argument("--kernel", action="append", default=[], metavar="K", help="see tidegate kernels; a path too")
-    parser.add_argument("--nic", action="append", default=[], metavar="NIC", help="QEMU's model; may be repeated")
+    parser.add_argument(
+        "--kernel", action="append", default=[], metavar="K", help="see tidegate kernels; a path too"
+    )
+    parser.add_argument(
+        "--nic", action="append", default=[], metavar="NIC", help="QEMU's model; may be repeated"
+    )
     parser.add_argument("--transport", action="append", default=[], metavar="T", help="nbd, iscsi, ...")
     parser.add_argument(
         "--set", action="append", default=[], type=setting, metavar="KEY=N",
@@ -66,13 +72,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bisect", type=searched, metavar="KEY=LOW:HIGH", help="the least value at which all N boots survive"
     )
     parser.add_argument("-n", type=whole(1, 10_000), default=3, metavar="N", help="boots an arm (default: 3)")
-    parser.add_argument("--seed", type=whole(0, 1 << 31), metavar="S", help="the first seed (default: goes on)")
+    parser.add_argument(
+        "--seed", type=whole(0, 1 << 31), metavar="S", help="the first seed (default: goes on)"
+    )
     parser.add_argument("--until-sure", action="store_true", help="stop an arm as soon as it is sure")
-    parser.add_argument("--dir", metavar="DIR", default="trials", help="results and evidence go there (%(default)s)")
+    parser.add_argument(
+        "--dir", metavar="DIR", default="trials", help="results and evidence go there (%(default)s)"
+    )
     add_jobs(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print QEMU's line of each trial; boot nothing")
-    parser.add_argument("--shell", action="store_true", help="boot one guest of the first arm, ready, with a shell")
-    parser.add_argument("--gdb", action="store_true", help="as --shell, with QEMU's gdb stub and how to attach")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print QEMU's line of each trial; boot nothing"
+    )
+    parser.add_argument(
+        "--shell", action="store_true", help="boot one guest of the first arm, ready, with a shell"
+    )
+    parser.add_argument(
+        "--gdb", action="store_true", help="as --shell, with QEMU's gdb stub and how to attach"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON (tidegate.trials/1)")
     parser.add_argument("--all", action="store_true", help="every failure, and how to repeat it")
 
@@ -200,9 +216,10 @@ def _print(outcome: Outcome, directory: Path, args: argparse.Namespace) -> int:
         colour = wants_colour(sys.stdout)
         sys.stdout.write(trials_text(trials, width=width, colour=colour, all=args.all, code=code_hash()))
     if args.quiet == 0:
-        sys.stderr.write(f"tidegate: kept in {directory}; tidegate report {directory} --html FILE shows all of it\n")
+        sys.stderr.write(
+            f"tidegate: kept in {directory}; tidegate report {directory} --html FILE shows all of it\n"
+        )
     if outcome.interrupted:
         return int(Exit.INTERRUPTED)
     codes = [Exit.UNSUPPORTED] if outcome.skipped else []
     return int(worst_exit([*codes, exit_of(trials)]))
-

@@ -9,7 +9,15 @@ from tidegate.rig.tools import cache_directory, call, locked
 
 SOURCES = Path(__file__).resolve().parent / "agent"
 # No build id, no symbols, no path of this machine: the same compiler makes the same bytes.
-FLAGS = ("-static", "-O2", "-Wall", "-Wextra", "-Wl,--build-id=none", "-s", f"-ffile-prefix-map={SOURCES}=agent")
+FLAGS = (
+    "-static",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Wl,--build-id=none",
+    "-s",
+    f"-ffile-prefix-map={SOURCES}=agent",
+)
 
 
 def agent_program() -> Path:

@@ -70,4 +70,6 @@ def parse(page: bytes) -> Counters | None:
         written, read, wrong, stage = _HOG.unpack_from(page, at + number * _HOG.size)
         found.append(Hog(written, read, wrong, Stage(stage)))
     (second,) = struct.unpack_from("<Q", page, at + HOGS_MAX * _HOG.size)
-    return Counters(ticks, tick_ms, reader_ms, go_ms, dict(zip(READINGS, values, strict=True)), tuple(found), second)
+    return Counters(
+        ticks, tick_ms, reader_ms, go_ms, dict(zip(READINGS, values, strict=True)), tuple(found), second
+    )

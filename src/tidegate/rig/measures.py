@@ -68,11 +68,18 @@ def ablations(arm: TrialArm) -> tuple[str, ...]:
 def check_socket(arm: TrialArm, transport: str, *, own_socket: bool) -> None:
     """Unsupported for a measure that needs a socket made by hand, where the kernel makes it."""
     if "reserve_mem" in arm.measures and not own_socket:
-        raise Unsupported(f"arm {arm.name}: reserve_mem: the kernel makes the socket of transport {transport} itself")
+        raise Unsupported(
+            f"arm {arm.name}: reserve_mem: the kernel makes the socket of transport {transport} itself"
+        )
 
 
 def before_connecting(
-    guest: Guest, arm: TrialArm, always: Mapping[str, str], plan: Mapping[str, str], *, own_socket: bool = True
+    guest: Guest,
+    arm: TrialArm,
+    always: Mapping[str, str],
+    plan: Mapping[str, str],
+    *,
+    own_socket: bool = True,
 ) -> InForce:
     """Writes what must be there before the connection is made: connections keep the buffers they began with.
 

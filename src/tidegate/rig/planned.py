@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 # What any plan may set, whether or not the one for this guest does.
-KNOWN_IDS = tuple(value for name, value in vars(setting_ids).items() if name.isupper() and isinstance(value, str))
+KNOWN_IDS = tuple(
+    value for name, value in vars(setting_ids).items() if name.isupper() and isinstance(value, str)
+)
 RecordOf = Callable[["Tried", Tell], Path]
 
 
@@ -51,7 +53,9 @@ def plan_for(tried: Tried, tell: Tell, *, record_of: RecordOf | None = None) -> 
     return _planned(host, plan, kept)
 
 
-def without(settings: Sequence[Setting], left_out: Sequence[str], file: str, place: str) -> tuple[Setting, ...]:
+def without(
+    settings: Sequence[Setting], left_out: Sequence[str], file: str, place: str
+) -> tuple[Setting, ...]:
     """The settings but those whose id is, or begins with, one of `left_out`.
 
     Unsupported where the plan for this guest sets none of a name: the arm would be the whole plan under another name.
@@ -61,7 +65,9 @@ def without(settings: Sequence[Setting], left_out: Sequence[str], file: str, pla
         if not any(one.id.startswith(name) for one in settings):
             if not any(known.startswith(name.partition(":")[0]) for known in KNOWN_IDS):
                 raise BadInput(file, f"{place}.without", repr(name), f"one of {', '.join(KNOWN_IDS)}")
-            raise Unsupported(f"{place}: the plan for this guest sets no {name}, so there is nothing to leave out")
+            raise Unsupported(
+                f"{place}: the plan for this guest sets no {name}, so there is nothing to leave out"
+            )
     return tuple(one for one in settings if not one.id.startswith(tuple(left_out)))
 
 

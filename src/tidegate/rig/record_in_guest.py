@@ -177,14 +177,18 @@ def _run(guest: Guest, shape: Shape) -> None:
         guest.obey("run /bin/sh /tmp/record.sh", timeout_s=_RECORD_S)
     except Lacking as trouble:
         time.sleep(0.5)  # the console is another line than the agent's
-        raise Lacking(f"record inside the guest of {shape.memory_mib} MiB: {trouble}: {guest.last_words()}") from None
+        raise Lacking(
+            f"record inside the guest of {shape.memory_mib} MiB: {trouble}: {guest.last_words()}"
+        ) from None
 
 
 def _early(shape: Shape) -> bytes:
     """The modules that the disks need and that the initramfs does not hold, as a packed tar with their order."""
     wanted = needed_modules((shape.kernel.modules / "modules.dep").read_text(), RECORD_MODULES)
     held = set(module_paths(shape))
-    files = {Path(path).name: module_bytes(shape.kernel.modules / path) for path in wanted if path not in held}
+    files = {
+        Path(path).name: module_bytes(shape.kernel.modules / path) for path in wanted if path not in held
+    }
     files = {name.removesuffix(".xz").removesuffix(".zst"): data for name, data in files.items()}
     files["order"] = "".join(f"{name}\n" for name in files).encode()
     packed = io.BytesIO()

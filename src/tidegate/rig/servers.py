@@ -85,8 +85,8 @@ def served(servers: Sequence[Server], folder: Path) -> Iterator[dict[str, str]]:
 @contextmanager
 def nbd_server(address: str, port: int, size_mib: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """An nbdkit with a disk in memory."""
-    # Not --exit-with-parent: it would put SIGTERM in the place of child()'s SIGKILL as the signal of the parent's death,
-    # and on SIGTERM nbdkit waits for its connections, which a wedged guest never closes.
+    # Not --exit-with-parent: it would put SIGTERM in the place of child()'s SIGKILL as the signal of the parent's
+    # death, and on SIGTERM nbdkit waits for its connections, which a wedged guest never closes.
     argv = ["nbdkit", "--foreground", "--ipaddr", address, "--port", str(port)]
     with child([*argv, "memory", f"{size_mib}M"], log=log) as process:
         _await(address, port, process, log)
