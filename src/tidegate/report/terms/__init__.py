@@ -9,7 +9,7 @@ from functools import cache
 
 from tidegate.findings import RULES, id_order
 from tidegate.findings.rule import Rule
-from tidegate.report.terms import counters, settings, vocabulary
+from tidegate.report.terms import counters, settings, trials, vocabulary
 from tidegate.report.terms.term import Term
 from tidegate.result import Shown
 from tidegate.setting_ids import FAMILIES, family_of
@@ -57,7 +57,7 @@ def finding_term(rule: Rule) -> Term:
 def terms() -> tuple[Term, ...]:
     """All terms: findings in their order, then the rest by kind."""
     found = sorted(RULES, key=lambda rule: id_order(rule.id))
-    return (*map(finding_term, found), *settings.TERMS, *counters.TERMS, *vocabulary.TERMS)
+    return (*map(finding_term, found), *settings.TERMS, *counters.TERMS, *vocabulary.TERMS, *trials.TERMS)
 
 
 def find(word: str) -> tuple[Term, ...]:
