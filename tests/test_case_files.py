@@ -111,7 +111,9 @@ def test_a_case_computed_anew_is_as_expected_and_as_stored(name: str) -> None:
 
 def test_every_file_in_the_directory_is_a_case() -> None:
     extra = [
-        path.name for path in Path(DIRECTORY).iterdir() if path.suffix != ".toml" and path != RESULTS.parent
+        path.name
+        for path in Path(DIRECTORY).iterdir()
+        if path.suffix != ".toml" and path not in {RESULTS.parent, Path(DIRECTORY) / "campaigns"}
     ]
     assert extra == []
 

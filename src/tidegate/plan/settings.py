@@ -199,7 +199,7 @@ def pool(host: Host, limits: PoolBounds, new: str, goal: Goal | None, *, dominan
         upper = f"{most}: more, and it would no longer fit beside the reserve"
     else:
         why = "a lockup is rarer with less to pin, but this alone does not prevent it"
-        upper = f"{most}: more, and others could pin more than a quarter of RAM"
+        upper = f"{most}: more, and others could pin more than a twentieth of RAM"
         if most <= limits.least:
             upper = f"{most}: it stands at the least already"
     if most >= limits.enough:
