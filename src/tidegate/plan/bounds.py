@@ -33,7 +33,7 @@ UDP_ENOUGH_BYTES = 8 * MIB
 BACKLOG_LEAST = 300
 BACKLOG_ENOUGH = 1000  # the kernel's default
 # Where only an early drop would hold the floor, others may still pin a twentieth of RAM. A quarter would do with the
-# drop in force, but a plan comes before the drop: a guest of 128 MB, virtio-net, wedged with a quarter in 2 of 6.
+# drop in force, but a plan comes before the drop: a guest of 128 MB, virtio-net, wedged with a quarter in 3 of 6.
 POOLS_SHARE = 20
 
 _STEPS = 1024  # of the search between a pool's bounds

@@ -43,6 +43,8 @@ _MAIN_ROLES = ("refill_work", "balance_pgdat")
 # Then the tasks wait as they should, and where they do it says nothing.
 _FROM_OUTSIDE = ("guest paused", "server ended", "server stopped", "connection gone", "OOM")
 
+MANY_DROPPED = 1000  # packets that a driver received and lost
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
@@ -264,11 +266,25 @@ def _heads_refused(known: Known) -> _Cause | None:
     if not known.bundle.prove(
         "console.txt", r"cache: skbuff_head_cache", after="SLUB: Unable to allocate memory"
     ):
-        return None
+        return _dropped_at_the_floor(known)
     known.bundle.prove("console.txt", "SLUB: Unable to allocate memory")
     why = (
         "The NIC has its buffers, but no sk_buff can be had for a packet that arrives: GFP_ATOMIC, which ends at 3/8 "
         "of min, gets no page for skbuff_head_cache, so that replies are dropped; reclaim waits for those replies."
+    )
+    return _Cause("D3", "D3", why)
+
+
+def _dropped_at_the_floor(known: Known) -> _Cause | None:
+    """The same without the allocator's word, whose lines are rationed: the driver took packets and threw them away."""
+    dropped = int(known.readings.get("of_guest", {}).get("rx_dropped", 0))
+    if dropped < MANY_DROPPED:
+        return None
+    known.bundle.prove("readings.json", '"rx_dropped"')
+    why = (
+        f"Packets do reach the NIC's ring and its driver drops them ({dropped} of them, rx_dropped) with every zone at "
+        "the floor of GFP_ATOMIC: nothing to put them in can be had, an sk_buff most likely, though no line of the "
+        "allocator says so here; reclaim waits for replies among them."
     )
     return _Cause("D3", "D3", why)
 
