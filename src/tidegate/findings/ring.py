@@ -176,8 +176,8 @@ D3 = Rule(
     place="ring",
     severity=Severity.DEADLOCK,
     argument=(
-        "Same floor as D2; parked small packets suffice. Read, not seen: vmxnet3 and 8139cp, which take heads "
-        "so, kept swapping in the one run of each."
+        "Same floor as D2. With vmxnet3 and 8139cp guests stood still for good, every zone at the floor, the driver "
+        "dropping replies with tens of thousands of other packets; that heads were lacking is inferred."
     ),
     shown=Shown.INFERRED,
     needs=_NEEDS,
@@ -197,7 +197,10 @@ D3 = Rule(
         "mm/slub.c:pfmemalloc_match",
     ),
     reproduce="e1000e or igb, many small UDP packets to a socket with a huge receive buffer, then swap.",
-    sources=("Linux 6.12.117, read; run once each with vmxnet3 and 8139cp under the load of D1: not seen",),
+    sources=(
+        "Linux 6.12.117, read, and run with vmxnet3 and 8139cp (docs/results.md)",
+        "that it is the head that is lacking is said by SLUB in some of those runs, and inferred in the others",
+    ),
 )
 
 
