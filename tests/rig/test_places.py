@@ -127,3 +127,9 @@ def test_a_full_disk_is_this_machines_and_another_trouble_is_not() -> None:
     )
     assert str(places.not_writable(OSError(errno.EFBIG, "File too large"), Path("d"))).startswith("d: cannot")
     assert places.not_writable(OSError(errno.EPIPE, "Broken pipe"), Path("d")) is None
+
+
+def test_a_library_that_is_not_there_is_one_line_with_its_cure() -> None:
+    places.check_library("msgspec", "is here")
+    with pytest.raises(Lacking, match=r"no_such\.part .*pip install 'tidegate\[rig\]'"):
+        places.check_library("no_such.part", "nothing")

@@ -75,6 +75,19 @@ def check_programs(transport: str) -> None:
     """Lacking, with its package, for the first program of a trial with this transport that is not here."""
     for name in (*PROGRAMS, *SERVERS.get(transport, ())):
         program(name)
+    check_library("qemu.qmp", "the emulator's monitor")
+
+
+def check_library(name: str, what: str) -> None:
+    """Lacking where a Python library that only the rig needs is not installed."""
+    from importlib.util import find_spec
+
+    try:
+        found = find_spec(name) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        found = False
+    if not found:
+        raise Lacking(f"Python library {name} ({what}): not installed, expected pip install 'tidegate[rig]'")
 
 
 def not_writable(error: OSError, folder: Path) -> Lacking | None:
