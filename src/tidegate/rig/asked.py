@@ -58,7 +58,7 @@ def arm_of(case: Case, trial: Trial, name: str) -> TrialArm:
 
 
 def expected_of(arm: TrialArm, sweep: Mapping[str, int]) -> str | None:
-    """What the case expects of the arm; nothing where a number was swept: the case speaks of the machine it describes."""
+    """What the case expects of the arm; nothing where a number was swept: it speaks of its own machine."""
     return None if sweep else arm.expect or None
 
 
